@@ -1,0 +1,64 @@
+"""The exceptions that memviz raises on purpose.
+
+Each message says what was given, what is valid and what to do::
+
+    MemvizError
+    ├── ModelError          a model that cannot be built or wrapped
+    │   └── WeightsError    weights that are missing, damaged, or not this model's
+    ├── LayerError          an address, an ordinal or a unit that the model does not have
+    ├── ImageError          a picture, or a folder of them, that cannot be read
+    ├── RenderError         a rendering that cannot be done as asked
+    ├── StoreError          a saved index or rendering that is missing, damaged, or of other weights
+    └── RecipeError         a gallery recipe that cannot be followed
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class MemvizError(Exception):
+    """Base of everything that memviz raises on purpose."""
+
+
+class ModelError(MemvizError):
+    """A model that cannot be built or wrapped."""
+
+
+class WeightsError(ModelError):
+    """Weights that are missing, damaged, or not this model's."""
+
+
+class LayerError(MemvizError, LookupError):
+    """An address, an ordinal or a unit that the model does not have."""
+
+
+class ImageError(MemvizError, ValueError):
+    """A picture, or a folder of them, that cannot be read."""
+
+
+class RenderError(MemvizError):
+    """A rendering that cannot be done as asked."""
+
+
+class StoreError(MemvizError):
+    """A saved index or rendering that is missing, damaged, or of other weights."""
+
+
+class RecipeError(MemvizError, ValueError):
+    """A gallery recipe that cannot be followed."""
+
+
+def did_you_mean(given: str, valid: Iterable[str], most: int = 5) -> str:
+    """A sentence that lists the names in `valid` closest to `given`.
+
+    >>> did_you_mean("alexnet.conv", ["alexnet.conv1", "resnet.fc"])
+    'Close names: alexnet.conv1.'
+    """
+    names = list(valid)
+    close = difflib.get_close_matches(given, names, n=most, cutoff=0.5)
+    if close:
+        return f"Close names: {', '.join(close)}."
+    shown = ", ".join(names[:most])
+    return f"Valid names: {shown}{' ...' if len(names) > most else ''}."
