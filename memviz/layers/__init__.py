@@ -1,0 +1,19 @@
+"""How we look inside: works on any `torch.nn.Module` and knows no model by name."""
+
+from memviz.layers.capture import capture, evaluating, observe
+from memviz.layers.fold import fold_batch_norms
+from memviz.layers.private import private_copy
+from memviz.layers.table import Layer, LayerTable, layer_table
+from memviz.layers.truncate import truncate
+
+__all__ = [
+    "Layer",
+    "LayerTable",
+    "capture",
+    "evaluating",
+    "fold_batch_norms",
+    "layer_table",
+    "observe",
+    "private_copy",
+    "truncate",
+]

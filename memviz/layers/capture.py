@@ -1,0 +1,119 @@
+"""Activations of named layers, through hooks that are gone afterwards.
+
+The activation of a unit is the output of its module as the module computed it: signed for a
+convolution, and never a tensor that a later in-place operation has overwritten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from memviz.errors import LayerError, did_you_mean
+
+
+def submodule(module: nn.Module, address: str) -> nn.Module:
+    """The module at a dotted address; an unknown one is a `LayerError` that lists the close names."""
+    modules = dict(module.named_modules())
+    if address not in modules:
+        raise LayerError(f"There is no layer {address!r}. {did_you_mean(address, (name for name in modules if name))}")
+    return modules[address]
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode for the block; afterwards every module has the mode that it had.
+
+    >>> module = nn.Sequential(nn.Dropout())
+    >>> with evaluating(module):
+    ...     module.training
+    False
+    >>> module.training
+    True
+    """
+    before = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in before:
+            part.training = training
+
+
+@contextmanager
+def observe(module: nn.Module, callbacks: Mapping[str, Callable[[Tensor], None]]) -> Iterator[None]:
+    """Calls back with a layer's output at the moment when it is made.
+
+    The tensor is the network's own: reduce or copy it at once, a later in-place operation may
+    overwrite it. A module that runs more than once calls back each time.
+
+    Args:
+        module: any module; it keeps no hook afterwards, also after an exception.
+        callbacks: dotted address to function; "" is the module itself.
+
+    Raises:
+        LayerError: an address that the module does not have.
+
+    Example:
+        >>> import torch
+        >>> shapes = []
+        >>> module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(inplace=True))
+        >>> with observe(module, {"0": lambda maps: shapes.append(maps.shape)}):
+        ...     _ = module(torch.zeros(1, 3, 8, 8))
+        >>> shapes
+        [torch.Size([1, 8, 6, 6])]
+    """
+
+    def hook(callback: Callable[[Tensor], None]) -> Callable[..., None]:
+        def call(module: nn.Module, inputs: Any, output: Any) -> None:
+            callback(output)
+
+        return call
+
+    parts = {address: submodule(module, address) for address in callbacks}
+    handles = []
+    try:
+        for address, callback in callbacks.items():
+            handles.append(parts[address].register_forward_hook(hook(callback)))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def capture(module: nn.Module, addresses: Iterable[str]) -> Iterator[dict[str, Tensor]]:
+    """Keeps the outputs of layers while the block runs the module.
+
+    Args:
+        module: any module; it keeps no hook afterwards, also after an exception.
+        addresses: dotted addresses.
+
+    Yields:
+        Address to activation, (N, C, H, W) or (N, C), filled by each forward pass, attached to the
+        autograd graph; of a module that runs more than once, the last.
+
+    Raises:
+        LayerError: an address that the module does not have.
+
+    Example:
+        >>> import torch
+        >>> module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(inplace=True))
+        >>> with capture(module, ["0"]) as activations:
+        ...     _ = module(torch.zeros(1, 3, 8, 8))
+        >>> activations["0"].shape
+        torch.Size([1, 8, 6, 6])
+    """
+    activations: dict[str, Tensor] = {}
+
+    def keep(address: str) -> Callable[[Tensor], None]:
+        def store(output: Tensor) -> None:
+            activations[address] = output.clone()
+
+        return store
+
+    with observe(module, {address: keep(address) for address in addresses}):
+        yield activations

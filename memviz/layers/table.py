@@ -1,0 +1,226 @@
+"""The layers of a network in the order in which they run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, overload
+
+import torch
+from torch import Tensor, nn
+
+from memviz.errors import LayerError, did_you_mean
+from memviz.layers.capture import evaluating
+from memviz.layers.receptive import FieldTracker
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# The names that torchvision and timm give to the projection on a residual block's shortcut.
+_SHORTCUTS = {"downsample", "shortcut"}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer: where it is, what it gives, and what part of the picture each output sees.
+
+    Attributes:
+        address: torch's dotted name.
+        kind: the module's class.
+        channels, height, width: output size; height and width are 1 for a vector.
+        stride: input pixels (vertical, horizontal) between neighbouring outputs; None where
+            every output sees the whole picture.
+        receptive_field: (height, width) in input pixels; None where every output sees the whole picture.
+        offset: input pixel (vertical, horizontal) at the centre of output (0, 0)'s field.
+        ordinal: place among the convolutions of its branch, shortcuts not counted, as `resnet@139`
+            (the paper's counting: conv1 = 1, layer1.0.conv1 = 2); None for other layers.
+        block: whether it is a residual block, that is, adds two feature maps.
+    """
+
+    address: str
+    kind: str
+    channels: int
+    height: int
+    width: int
+    stride: tuple[float, float] | None
+    receptive_field: tuple[int, int] | None
+    offset: tuple[float, float] | None
+    ordinal: str | None
+    block: bool
+
+    def field(self, y: int, x: int) -> tuple[float, float, float, float] | None:
+        """The receptive field of output (y, x) as (left, top, right, bottom) edges in input pixels.
+
+        The left edge of the picture is 0.0. The field is not clipped: where it exceeds the picture
+        the network sees its padding. None where every output sees the whole picture.
+        """
+        if self.receptive_field is None or self.stride is None or self.offset is None:
+            return None
+        height, width = self.receptive_field
+        top = self.offset[0] + y * self.stride[0] + 0.5 - height / 2
+        left = self.offset[1] + x * self.stride[1] + 0.5 - width / 2
+        return left, top, left + width, top + height
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Layer:
+        """The layer that `to_dict` described."""
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in data.items()})
+
+
+class LayerTable(Sequence[Layer]):
+    """The layers of a network, in the order in which they finish.
+
+    An entry is taken by its place, its address or its convolution ordinal:
+    `table[0]`, `table["alexnet.conv4"]`, `table["resnet@139"]`.
+    """
+
+    def __init__(self, layers: Iterable[Layer]) -> None:
+        self._layers = list(layers)
+        self._names = {layer.address: layer for layer in self._layers}
+        self._names |= {layer.ordinal: layer for layer in self._layers if layer.ordinal}
+
+    def __len__(self) -> int:
+        return len(self._layers)
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(self._layers)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._names or key in self._layers
+
+    @overload
+    def __getitem__(self, key: int | str) -> Layer: ...
+    @overload
+    def __getitem__(self, key: slice) -> LayerTable: ...
+    def __getitem__(self, key: int | str | slice) -> Layer | LayerTable:
+        if isinstance(key, slice):
+            return LayerTable(self._layers[key])
+        if isinstance(key, int):
+            return self._layers[key]
+        if key not in self._names:
+            raise LayerError(f"There is no layer {key!r}. {self._hint(key)}")
+        return self._names[key]
+
+    def _hint(self, key: str) -> str:
+        branch, mark, _ = key.rpartition("@")
+        ordinals = [layer.ordinal for layer in self._layers if layer.ordinal and layer.ordinal.startswith(f"{branch}@")]
+        if mark and ordinals:
+            return f"Its convolutions are {ordinals[0]} to {ordinals[-1]}."
+        return did_you_mean(key, self._names)
+
+    def convolutions(self) -> LayerTable:
+        """The convolutions, shortcuts included."""
+        return LayerTable(layer for layer in self._layers if layer.kind.startswith("Conv"))
+
+    def watched(self) -> LayerTable:
+        """What an index watches unless told otherwise: the convolutions and the residual blocks."""
+        return LayerTable(layer for layer in self._layers if layer.kind.startswith("Conv") or layer.block)
+
+    def frame(self) -> pd.DataFrame:
+        """The table as a data frame, one row a layer."""
+        import pandas as pd
+
+        return pd.DataFrame([layer.to_dict() for layer in self._layers])
+
+    def _repr_html_(self) -> str:
+        return str(self.frame().to_html(index=False))
+
+    def __repr__(self) -> str:
+        return str(self.frame().to_string(index=False)) if self._layers else "LayerTable([])"
+
+
+def layer_table(module: nn.Module, example: Tensor, branches: Sequence[str] = ()) -> LayerTable:
+    """The layers that run when `module` sees `example`.
+
+    Args:
+        module: any module; it runs once, in evaluation mode, without gradients.
+        example: (1, 3, H, W), a picture of the size that the network takes.
+        branches: names of top-level children that count their convolutions separately.
+
+    Returns:
+        Each submodule that ran and gave one tensor (N, C, H, W) or (N, C), in the order in which they
+        finished; of one that ran more than once, the last call.
+
+    Example:
+        >>> network = nn.Sequential(nn.Conv2d(3, 8, 11, stride=4), nn.ReLU(), nn.MaxPool2d(3, 2))
+        >>> layer_table(network, torch.zeros(1, 3, 227, 227))["2"].receptive_field
+        (19, 19)
+    """
+    rows: dict[str, Layer] = {}
+    blocks: set[str] = set()
+    running: list[str] = []
+    handles = []
+
+    def enter(address: str) -> Any:
+        def hook(part: nn.Module, inputs: Any) -> None:
+            running.append(address)
+            additions.append(tracker.additions)
+
+        return hook
+
+    def leave(address: str) -> Any:
+        def hook(part: nn.Module, inputs: Any, output: Any) -> None:
+            running.pop()
+            # The innermost module that adds two feature maps is the block; its parents see the count too.
+            if tracker.additions > additions.pop():
+                if any(part.children()):
+                    blocks.add(address)
+                additions[:] = [tracker.additions] * len(additions)
+            if address and isinstance(output, Tensor) and output.dim() in (2, 4) and output.shape[0] == 1:
+                rows.pop(address, None)
+                rows[address] = _row(address, part, output, tracker)
+
+        return hook
+
+    tracker = FieldTracker(example)
+    additions: list[int] = []
+    try:
+        for address, part in module.named_modules():
+            handles += [part.register_forward_pre_hook(enter(address)), part.register_forward_hook(leave(address))]
+        with evaluating(module), torch.no_grad(), tracker:
+            module(example)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return LayerTable(_numbered(rows.values(), blocks, branches))
+
+
+def _row(address: str, part: nn.Module, output: Tensor, tracker: FieldTracker) -> Layer:
+    field = tracker.field(output)
+    is_map = output.dim() == 4
+    size = offset = stride = None
+    if field and is_map:
+        rows, columns = field
+        if not (rows.everything or columns.everything):
+            stride = (rows.jump, columns.jump)
+            size = (round(rows.high - rows.low) + 1, round(columns.high - columns.low) + 1)
+            offset = ((rows.low + rows.high) / 2, (columns.low + columns.high) / 2)
+    return Layer(
+        address=address,
+        kind=type(part).__name__,
+        channels=output.shape[1],
+        height=output.shape[2] if is_map else 1,
+        width=output.shape[3] if is_map else 1,
+        stride=stride,
+        receptive_field=size,
+        offset=offset,
+        ordinal=None,
+        block=False,
+    )
+
+
+def _numbered(rows: Iterable[Layer], blocks: set[str], branches: Sequence[str]) -> Iterator[Layer]:
+    count: Counter[str] = Counter()
+    for row in rows:
+        parts = row.address.split(".")
+        ordinal = None
+        if row.kind.startswith("Conv") and not _SHORTCUTS & set(parts):
+            branch = parts[0] if parts[0] in branches else ""
+            count[branch] += 1
+            ordinal = f"{branch}@{count[branch]}"
+        yield Layer(**row.to_dict() | {"ordinal": ordinal, "block": row.address in blocks})
