@@ -1,1 +1,54 @@
-"""memviz."""
+"""memviz: see what networks that predict image memorability look at.
+
+The public names are loaded when they are first used, so `import memviz` does not import torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from memviz.errors import MemvizError as MemvizError
+    from memviz.gallery import gallery as gallery
+    from memviz.index import Index as Index
+    from memviz.index import build_index as build_index
+    from memviz.index import load_index as load_index
+    from memviz.models import InputSpec as InputSpec
+    from memviz.models import Model as Model
+    from memviz.models import list_models as list_models
+    from memviz.models import load_model as load_model
+    from memviz.models import wrap as wrap
+    from memviz.render import Renders as Renders
+    from memviz.render import objectives as objectives
+    from memviz.render import render as render
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Index": "memviz.index",
+    "InputSpec": "memviz.models",
+    "MemvizError": "memviz.errors",
+    "Model": "memviz.models",
+    "Renders": "memviz.render",
+    "build_index": "memviz.index",
+    "gallery": "",
+    "list_models": "memviz.models",
+    "load_index": "memviz.index",
+    "load_model": "memviz.models",
+    "objectives": "memviz.render",
+    "render": "",
+    "wrap": "memviz.models",
+}
+__all__ = sorted(_HOME)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'memviz' has no attribute {name!r}")
+    # render and gallery are subpackages that can also be called.
+    return getattr(importlib.import_module(_HOME[name]), name) if _HOME[name] else importlib.import_module(f"memviz.{name}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,69 @@
+"""M3M: ResMem with semantic segmentation as a third feature."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import resnet152
+from torchvision.models.segmentation import fcn_resnet50
+
+from memviz.models.alexnet import ALEXNET_FEATURES, AlexNetBranch
+from memviz.models.resmem import regression_head
+
+CLASSES = 21
+REDUCED_CHANNELS = 24
+REDUCED_SIZE = 57
+
+
+class SegmentationBranch(nn.Module):
+    """The class maps of `fcn_resnet50`, brought down by a small convolutional network.
+
+    Maps pictures (N, 3, 227, 227) to 21 class maps of the same size and on to features (N, 77976).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fcn = fcn_resnet50(weights=None, weights_backbone=None, num_classes=CLASSES)
+        self.reduce = nn.Sequential(
+            OrderedDict(
+                conv1=nn.Conv2d(CLASSES, REDUCED_CHANNELS, 5, stride=2, padding=2),
+                relu1=nn.ReLU(),
+                conv2=nn.Conv2d(REDUCED_CHANNELS, REDUCED_CHANNELS, 3, stride=2, padding=1),
+                relu2=nn.ReLU(),
+                flatten=nn.Flatten(),
+            )
+        )
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Features (N, 77976) of pictures (N, 3, 227, 227)."""
+        out: Tensor = self.reduce(self.fcn(pictures)["out"])
+        return out
+
+
+class M3M(nn.Module):
+    """M3M: AlexNet features, ResNet-152's 1000 classes and segmentation features into one head.
+
+    Source: Needell and Bainbridge 2022, "M3M" and figure 3. The paper says that the 21-channel output
+    of `fcn_resnet50` passes "a small convolutional neural network", and leaves its shape open. Chosen
+    here: two strided convolutions (5x5 and 3x3, 24 channels, 227 -> 114 -> 57 px), whose 77,976
+    features make 485 million parameters, since the author's blog speaks of about 500 million.
+
+    Maps pictures (N, 3, 227, 227) in [0, 1] to memorability (N, 1) in (0, 1).
+    """
+
+    branches = ("alexnet", "resnet", "segmentation")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alexnet = AlexNetBranch()
+        self.resnet = resnet152(weights=None)
+        self.segmentation = SegmentationBranch()
+        self.head = regression_head(ALEXNET_FEATURES + 1000 + REDUCED_CHANNELS * REDUCED_SIZE**2)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Memorability (N, 1) of pictures (N, 3, 227, 227)."""
+        features = (self.alexnet(pictures), self.resnet(pictures), self.segmentation(pictures))
+        out: Tensor = self.head(torch.cat(features, dim=1))
+        return out

@@ -1,0 +1,175 @@
+"""A network together with its name, its preprocessing, and the ways to look at it."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from memviz.errors import ModelError
+from memviz.images import list_images, stream
+from memviz.layers import LayerTable, evaluating, layer_table, private_copy
+from memviz.models.inputs import InputSpec
+from memviz.models.weights import fingerprint
+from memviz.progress import progress as show_progress
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Model:
+    """A vision network that memviz can look into.
+
+    Made by `memviz.load_model` for the memorability models and by `memviz.wrap` for any other.
+
+    Attributes:
+        module: the network; memviz never changes it.
+        inputs: how a photograph becomes the network's input.
+        name: what manifests and pages call it.
+        output: what its single output means, as "memorability"; None if it is no score.
+        branches: top-level children whose convolutions are counted separately.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        inputs: InputSpec,
+        name: str,
+        output: str | None = None,
+        branches: Sequence[str] = (),
+    ) -> None:
+        self.module = module
+        self.inputs = inputs
+        self.name = name
+        self.output = output
+        self.branches = tuple(branches)
+
+    def __repr__(self) -> str:
+        return f"Model({self.name!r}, {type(self.module).__name__}, {self.inputs.size[0]}x{self.inputs.size[1]} px)"
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the weights."""
+        tensor = next(self.module.parameters(), None)
+        return tensor.device if tensor is not None else torch.device("cpu")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the weights."""
+        tensor = next(self.module.parameters(), None)
+        return tensor.dtype if tensor is not None else torch.float32
+
+    def to(self, device: str | torch.device) -> Model:
+        """Moves the network to a device, as `nn.Module.to` does, and returns this model."""
+        self.module.to(device)
+        return self
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        """The network's output for inputs (N, 3, H, W), in evaluation mode, with gradients."""
+        with evaluating(self.module):
+            out: Tensor = self.module(pictures)
+        return out
+
+    @cached_property
+    def layers(self) -> LayerTable:
+        """The layers in executed order, found by running the network once on a black picture."""
+        example = torch.zeros(1, 3, *self.inputs.size, device=self.device, dtype=self.dtype)
+        return layer_table(self.module, example, self.branches)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the weights, by which an index and renders are known to belong together."""
+        return fingerprint(self.module)
+
+    def score(
+        self,
+        sources: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+        batch_size: int = 16,
+        workers: int = 2,
+        progress: bool | None = None,
+    ) -> pd.DataFrame:
+        """Scores photographs.
+
+        Args:
+            sources: files and folders; folders are searched with their subfolders.
+            batch_size: photographs in one forward pass.
+            workers: threads that decode.
+            progress: None shows it on a terminal, True also in a log, False never.
+
+        Returns:
+            One row a readable photograph, in the order given: `path` and the score, in a column named
+            after `output` ("memorability", between 0 and 1). `attrs["unreadable"]` maps the path of
+            each unreadable file to the reason; there is a warning that names them.
+
+        Raises:
+            ModelError: the network does not give one number a picture.
+            ImageError: no photograph was found.
+
+        Example:
+            >>> import memviz
+            >>> memviz.load_model("resmem").score("photos/")  # doctest: +SKIP
+                       path  memorability
+            0  photos/a.jpg      0.774063
+        """
+        import pandas as pd
+
+        paths = list_images(sources)
+        network = private_copy(self.module)
+        scored: list[str] = []
+        scores: list[float] = []
+        unreadable: dict[str, str] = {}
+        batches = stream(paths, self.inputs.from_pil, batch_size, workers=workers)
+        with torch.inference_mode(), show_progress("Scoring", len(paths), "images", progress) as advance:
+            for batch in batches:
+                unreadable |= {str(failure.path): failure.reason for failure in batch.failures}
+                if len(batch.indices):
+                    pictures = batch.pictures.to(self.device, self.dtype, memory_format=torch.channels_last)
+                    out = network(pictures)
+                    if not isinstance(out, Tensor) or out.numel() != len(batch.indices):
+                        raise ModelError(f"{self.name} does not give one number a picture, so it cannot score.")
+                    scored += [str(paths[index]) for index in batch.indices]
+                    scores += out.float().flatten().tolist()
+                advance(len(batch.indices) + len(batch.failures))
+        warn_unreadable(unreadable)
+        table = pd.DataFrame({"path": scored, self.output or "score": pd.Series(scores, dtype="float32")})
+        table.attrs["unreadable"] = unreadable
+        return table
+
+
+def warn_unreadable(unreadable: dict[str, str]) -> None:
+    """Warns of the files that were skipped, naming the first ten."""
+    if unreadable:
+        named = "\n".join(f"  {path}: {reason}" for path, reason in list(unreadable.items())[:10])
+        more = f"\n  and {len(unreadable) - 10} more" if len(unreadable) > 10 else ""
+        warnings.warn(f"{len(unreadable)} unreadable files were skipped:\n{named}{more}", stacklevel=3)
+
+
+def wrap(
+    module: nn.Module,
+    inputs: InputSpec,
+    name: str | None = None,
+    output: str | None = None,
+    branches: Sequence[str] = (),
+) -> Model:
+    """Makes any vision network explorable.
+
+    Args:
+        module: a network from pictures (N, 3, H, W) to anything; it is never changed.
+        inputs: its preprocessing.
+        name: what manifests and pages call it; the class's name by default.
+        output: what its single output means, if it is a score.
+        branches: top-level children whose convolutions are counted separately.
+
+    Example:
+        >>> from torchvision.models import alexnet
+        >>> from memviz.models.inputs import IMAGENET
+        >>> wrap(alexnet(weights=None), inputs=IMAGENET).layers["features.8"].receptive_field
+        (131, 131)
+    """
+    if not isinstance(module, nn.Module):
+        raise ModelError(f"wrap takes a torch.nn.Module; given was {type(module).__name__}.")
+    return Model(module, inputs, name or type(module).__name__, output, branches)

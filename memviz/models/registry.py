@@ -1,0 +1,164 @@
+"""The models by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torchvision.models import WeightsEnum
+
+from memviz.errors import ModelError, WeightsError, did_you_mean
+from memviz.models import weights as stores
+from memviz.models.inputs import InputSpec
+from memviz.models.m3m import M3M
+from memviz.models.memnet import MemNet
+from memviz.models.model import Model
+from memviz.models.resmem import FalseResMem, ResMem
+
+_RESMEM_INPUTS = InputSpec(size=(227, 227), resize=(256, 256))
+_RESNET152 = "ResNet152_Weights.IMAGENET1K_V1"
+_FCN = "FCN_ResNet50_Weights.COCO_WITH_VOC_LABELS_V1"
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A model that memviz can build: its module, preprocessing, and where its weights come from."""
+
+    name: str
+    summary: str
+    build: Callable[[], nn.Module]
+    inputs: InputSpec
+    output: str
+    weights: stores.WeightRecord | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
+    backbones: Mapping[str, str] = field(default_factory=dict)
+
+
+ARCHITECTURES = {
+    architecture.name: architecture
+    for architecture in (
+        Architecture(
+            "resmem",
+            "AlexNet branch and ResNet-152, the published ResMem (ResMemRetrain in the paper)",
+            ResMem,
+            _RESMEM_INPUTS,
+            "memorability",
+            stores.RESMEM,
+            stores.RESMEM_NAMES,
+            {"resnet": _RESNET152},
+        ),
+        Architecture(
+            "falseresmem",
+            "AlexNet branch and ResNet-50, predicts false alarms",
+            FalseResMem,
+            _RESMEM_INPUTS,
+            "false_alarm_rate",
+            stores.FALSERESMEM,
+            stores.FALSERESMEM_NAMES,
+        ),
+        Architecture(
+            "memnet", "AlexNet branch alone, the paper's rebuilt MemNet", MemNet, _RESMEM_INPUTS, "memorability"
+        ),
+        Architecture(
+            "m3m",
+            "AlexNet branch, ResNet-152 and semantic segmentation",
+            M3M,
+            _RESMEM_INPUTS,
+            "memorability",
+            backbones={"resnet": _RESNET152, "segmentation.fcn": _FCN},
+        ),
+    )
+}
+
+
+def list_models() -> list[str]:
+    """The names that `load_model` takes.
+
+    >>> list_models()
+    ['resmem', 'falseresmem', 'memnet', 'm3m']
+    """
+    return list(ARCHITECTURES)
+
+
+def architecture(name: str) -> Architecture:
+    """The registry's entry for a name; an unknown one is a `ModelError` that lists the valid ones."""
+    if name not in ARCHITECTURES:
+        raise ModelError(f"There is no model {name!r}. {did_you_mean(name, ARCHITECTURES)}")
+    return ARCHITECTURES[name]
+
+
+def load_model(
+    name: str,
+    weights: str | Path | None = "published",
+    *,
+    backbones: Mapping[str, str | Path | WeightsEnum] | str | None = None,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+) -> Model:
+    """Builds a memorability model with its weights, in evaluation mode.
+
+    Args:
+        name: one of `list_models()`.
+        weights: "published" for the weights that a package carries (their SHA-256 is checked); a
+            path to a `.safetensors` file or a torch checkpoint of tensors, under our names or the
+            published package's; None for random weights.
+        backbones: with `weights=None`, pretrained parts by address, each a file, a torchvision weight
+            enum, or its name, as `{"resnet": "ResNet152_Weights.IMAGENET1K_V1"}`; "torchvision" takes
+            the recommended ones.
+        seed: of the random weights; the global random state is not used.
+        device: where the weights go.
+
+    Raises:
+        ModelError: an unknown name.
+        WeightsError: weights that are not public, missing, damaged, or of another model.
+
+    Example:
+        >>> load_model("memnet", weights=None).layers["alexnet.conv4"].channels
+        384
+    """
+    entry = architecture(name)
+    if weights is None:
+        module = _random(entry, seed)
+        _fill_backbones(module, entry, backbones or {})
+    elif backbones:
+        raise ModelError("backbones= belongs to weights=None: a file of weights holds the backbones already.")
+    else:
+        if weights == "published":
+            if entry.weights is None:
+                raise WeightsError(
+                    f"No weights of {name} are public. Give a file, load_model({name!r}, weights='file.safetensors'), "
+                    f"train your own and give those, or ask for random ones, load_model({name!r}, weights=None)."
+                )
+            state, source = entry.weights.read(), str(entry.weights.path())
+        else:
+            state, source = stores.read_state_dict(weights), str(weights)
+        # On the meta device nothing is allocated or drawn at random, only to be overwritten.
+        with torch.device("meta"):
+            module = entry.build()
+        stores.fill(module, stores.renamed(state, entry.names), source)
+    branches: Any = module.branches
+    return Model(module.eval().to(device), entry.inputs, name, entry.output, branches)
+
+
+def _random(entry: Architecture, seed: int) -> nn.Module:
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        torch.random.default_generator.manual_seed(seed)
+        return entry.build()
+
+
+def _fill_backbones(
+    module: nn.Module, entry: Architecture, backbones: Mapping[str, str | Path | WeightsEnum] | str
+) -> None:
+    if isinstance(backbones, str):
+        if backbones != "torchvision":
+            raise ModelError(f"backbones={backbones!r}: give 'torchvision' or a mapping from address to weights.")
+        backbones = entry.backbones
+    for address, source in backbones.items():
+        if address not in entry.backbones:
+            valid = ", ".join(map(repr, entry.backbones)) or "none"
+            raise ModelError(f"{entry.name} has no pretrained part {address!r}. Valid: {valid}.")
+        stores.fill(module.get_submodule(address), stores.backbone_state(source, address), str(source))

