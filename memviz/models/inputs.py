@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional
 
 from memviz.errors import ImageError, ModelError
 
@@ -147,10 +147,12 @@ class InputSpec:
         height, width = pictures.shape[-2:]
         resized = self._resized((width, height))
         if resized != (width, height):
-            pictures = F.interpolate(pictures, resized[::-1], mode="bilinear", antialias=True, align_corners=False)
+            pictures = functional.interpolate(
+                pictures, resized[::-1], mode="bilinear", antialias=True, align_corners=False
+            )
         left, top = self._crop(resized)
         right, bottom = (self.size[1] - resized[0] + left, self.size[0] - resized[1] + top)
-        return F.pad(pictures, (-left, right, -top, bottom))  # negative padding crops
+        return functional.pad(pictures, (-left, right, -top, bottom))  # negative padding crops
 
     def _resized(self, photo: Size) -> Size:
         """(width, height) of a photograph of this (width, height) after resizing."""

@@ -1,0 +1,138 @@
+"""One file to one upright RGB picture, whatever cameras, scanners and web sites put into it."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from memviz.errors import ImageError
+
+# The size at which Pillow itself refuses a file (twice its MAX_IMAGE_PIXELS): 0.7 GB once decoded.
+MAX_PIXELS = 178_956_970
+
+# Only formats that Pillow decodes itself: its EPS and WMF plugins start other programs.
+FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
+
+# EXIF 2.3, tag Orientation: what brings the stored picture upright.
+ORIENTATION = 0x0112
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def open_image(path: str | os.PathLike[str]) -> Image.Image:
+    """Reads a picture file as an upright 8-bit RGB image, loaded and closed.
+
+    EXIF rotation is applied; grayscale, palette and CMYK become RGB; 16 bits are scaled to 8 (65535 to 255);
+    transparency is laid over white; an animation gives its first frame. Safe to call from several threads.
+
+    Raises `ImageError` with the file's name and the reason for whatever cannot be read: a missing, empty,
+    truncated or damaged file, a folder, another format, or more than `MAX_PIXELS` pixels.
+
+    >>> from PIL import Image
+    >>> path = getfixture("tmp_path") / "clear.png"
+    >>> Image.new("LA", (3, 2), (0, 0)).save(path)
+    >>> open_image(path).getpixel((0, 0))
+    (255, 255, 255)
+    """
+    try:
+        with _pillow_muted():
+            return _load(Path(path))
+    except ImageError as error:
+        reason = str(error)
+    except UnidentifiedImageError:
+        reason = f"not a picture in a format that memviz reads ({', '.join(formats())})"
+    except Image.DecompressionBombError as error:
+        reason = f"too large ({error})"
+    # Pillow's readers meet damaged bytes with nearly any exception: struct.error, SyntaxError, MemoryError ...
+    except Exception as error:
+        reason = getattr(error, "strerror", None) or f"damaged ({str(error) or type(error).__name__})"
+    raise ImageError(f"{path}: {reason}")
+
+
+def _load(path: Path) -> Image.Image:
+    if path.is_dir():
+        raise ImageError("a folder, not a picture file")
+    if path.exists() and not path.is_file():
+        raise ImageError("not a regular file")  # opening a pipe would wait for ever
+    if path.stat().st_size == 0:
+        raise ImageError("an empty file")
+    with Image.open(path, formats=formats()) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise ImageError(f"too large ({image.width} x {image.height} pixels; the limit is {MAX_PIXELS:,} pixels)")
+        image.load()
+        # After load(): Pillow turns a TIFF itself there and drops the tag.
+        turn = UPRIGHT.get(_orientation(image))
+        picture = _rgb(image)
+    return picture if turn is None else picture.transpose(turn)
+
+
+def _orientation(image: Image.Image) -> Any:
+    try:
+        return image.getexif().get(ORIENTATION)
+    except Exception:  # damaged metadata around a sound picture
+        return None
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        pixels = np.asarray(image)
+        if pixels.min() < 0 or pixels.max() > 65535:
+            raise ImageError("32-bit pixels beyond the range 0 to 65535; save it with 8 or 16 bits")
+        return Image.fromarray(((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise ImageError("floating-point pixels, whose black and white are unknown; save it with 8 or 16 bits")
+    if image.has_transparency_data:
+        picture = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+    # A copy where the file is RGB already, since `image` is closed.
+    return image.convert("RGB")
+
+
+def formats() -> list[str]:
+    """Pillow's names of the formats that `open_image` reads."""
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]  # AVIF is not in every build
+
+
+_muting = threading.Lock()
+_muted = 0
+_MUTE = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
+
+
+@contextmanager
+def _pillow_muted() -> Iterator[None]:
+    """Keeps Pillow's remarks about odd metadata in usable files from the user.
+
+    `warnings.catch_warnings` saves and restores the process's one list of filters: used in several threads it may
+    bring back filters that another thread has since dropped. So one entry, for Pillow alone, is added and taken away.
+    """
+    global _muted
+    with _muting:
+        filters: Any = warnings.filters
+        _muted += 1
+        if _MUTE not in filters:
+            filters.insert(0, _MUTE)
+    try:
+        yield
+    finally:
+        with _muting:
+            filters = warnings.filters
+            _muted -= 1
+            while _muted == 0 and _MUTE in filters:
+                filters.remove(_MUTE)
