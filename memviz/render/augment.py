@@ -1,0 +1,45 @@
+"""Random transforms of each picture, which keep it from exploiting single pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+
+@dataclass(frozen=True)
+class RandomTransforms:
+    """Jitter, rotation and scale, drawn for each picture and step, applied in one resampling.
+
+    Transformation robustness is from Olah, Mordvintsev and Schubert, "Feature Visualization",
+    Distill 2017; the ranges are near Lucid's `standard_transforms`.
+
+    Attributes:
+        jitter: largest shift in each axis, in pixels.
+        rotate: largest angle, in degrees.
+        scale: largest relative change of size; 0.1 draws factors from 0.9 to 1.1.
+    """
+
+    jitter: float = 8.0
+    rotate: float = 10.0
+    scale: float = 0.1
+
+    def draw(self, steps: int, size: tuple[int, int], generator: Generator) -> Tensor:
+        """Affine maps (steps, 2, 3) of one picture, from output to input, in the units of `grid_sample`."""
+        height, width = size
+        shift_x, shift_y, turn, zoom = torch.rand(4, steps, generator=generator, device="cpu") * 2 - 1
+        angle, factor = torch.deg2rad(turn * self.rotate), 1 + zoom * self.scale
+        cosine, sine = angle.cos() / factor, angle.sin() / factor
+        # Coordinates run from -1 to 1 in both axes, so a turn of an oblong picture needs the ratio of its sides.
+        rows = (
+            torch.stack((cosine, -sine * height / width, shift_x * self.jitter * 2 / width), dim=1),
+            torch.stack((sine * width / height, cosine, shift_y * self.jitter * 2 / height), dim=1),
+        )
+        return torch.stack(rows, dim=1)
+
+    def apply(self, pictures: Tensor, maps: Tensor) -> Tensor:
+        """Pictures (N, 3, H, W) through affine maps (N, 2, 3); what comes from outside is mirrored."""
+        grid = F.affine_grid(maps, list(pictures.shape), align_corners=False)
+        return F.grid_sample(pictures, grid, padding_mode="reflection", align_corners=False)

@@ -1,0 +1,253 @@
+"""Activation maximization of many units in one batch, on the truncated network."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+from memviz.errors import RenderError
+from memviz.layers import fold_batch_norms, private_copy, truncate
+from memviz.models import Model
+from memviz.progress import Advance
+from memviz.render.config import RenderConfig
+from memviz.render.objectives import OUTPUT, Lucent, Objective, ObjectiveBatch, lucent_names, resolve_lucent
+from memviz.render.redirect import redirect_relus
+
+# Lucid redirects the gradient for the first 16 steps (optvis/overrides/redirected_relu_grad.py).
+REDIRECTED_STEPS = 16
+# Larger batches bring a CPU nothing; a GPU is full long before 128 pictures of 128 px.
+MOST_IMAGES = {"cpu": 16, "cuda": 128}
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One finished picture.
+
+    Attributes:
+        picture: (3, H, W) float32 in [0, 1], on the CPU.
+        activation: the objective's value on the picture as it is, without random transforms.
+        peak: for a channel or neuron, its largest activation over the positions; else `activation`.
+        state: "ok"; "redirected" if it needed redirected gradients to start; "dead" if no gradient
+            ever reached the picture.
+    """
+
+    picture: Tensor
+    activation: float
+    peak: float
+    state: str
+
+
+def seed_of(seed: int, name: str) -> int:
+    """A picture's own seed, from the seed given and what it shows; never from its companions."""
+    return int.from_bytes(hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest(), "little") >> 1
+
+
+class Engine:
+    """Optimizes pictures for the objectives of one model.
+
+    The network is traced once, cut after the layers that the objectives need, with batch norms folded
+    and weights frozen, on a private copy.
+
+    Args:
+        model: whose module stays as it is.
+        objectives: all that will be drawn.
+        config: how.
+        seed: from which, with what it shows, each picture's own seed is made.
+
+    Raises:
+        LayerError: a layer that the model does not have.
+        RenderError: a size on which the network does not run.
+    """
+
+    def __init__(
+        self, model: Model, objectives: Sequence[Objective | Lucent], config: RenderConfig, seed: int = 0
+    ) -> None:
+        self.model, self.config, self.seed = model, config, seed
+        self.device = model.device
+        self.size = config.size_for(model, objectives)
+        self._names = lucent_names(model.module)
+        private = private_copy(model.module, channels_last=False)
+        addresses = {term.address for o in objectives if isinstance(o, Objective) for _, term in o.terms}
+        for objective in objectives:
+            if isinstance(objective, Lucent):
+                addresses |= self._addresses(objective, private)
+        self._network = self._prepared(truncate(private, sorted(addresses)))
+        self._bytes_per_image = self._measure()
+
+    def _prepared(self, network: nn.Module) -> nn.Module:
+        if isinstance(network, torch.fx.GraphModule):
+            fold_batch_norms(network)
+        return network.to(memory_format=torch.channels_last)
+
+    def _addresses(self, objective: Lucent, private: nn.Module) -> set[str]:
+        """Which layers a lucent objective asks for, found by letting it ask."""
+        found: set[str] = set()
+        example = torch.full((objective.images, 3, *self.size), 0.5, device=self.device)
+
+        def look(name: str) -> Tensor:
+            if name == "input":
+                return example
+            address = resolve_lucent(name, self._names)
+            found.add(address)
+            activation: Tensor = truncate(private, [address])(self.model.inputs.from_tensor(example, resize=False))[address]
+            return activation
+
+        with torch.no_grad():
+            objective.objective(look)
+        return found
+
+    def _forward(self, network: nn.Module, pictures: Tensor) -> dict[str, Tensor]:
+        inputs = self.model.inputs.from_tensor(pictures, resize=False).to(self.model.dtype)
+        mixed = self.device.type == "cuda" and self.config.mixed_precision and torch.cuda.is_bf16_supported()
+        with torch.autocast("cuda", torch.bfloat16) if mixed else contextlib.nullcontext():
+            out: dict[str, Tensor] = network(inputs.contiguous(memory_format=torch.channels_last))
+        return out
+
+    def _measure(self) -> int:
+        """Bytes that autograd keeps for one picture; also shows that the network runs at this size."""
+        kept: dict[int, int] = {}
+
+        def pack(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            kept[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        weights = {tensor.untyped_storage().data_ptr() for tensor in self._network.parameters()}
+        picture = torch.full((1, 3, *self.size), 0.5, device=self.device, requires_grad=True)
+        try:
+            with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+                self._forward(self._network, picture)
+        except RuntimeError as error:
+            height, width = self.model.inputs.size
+            raise RenderError(
+                f"{self.model.name} does not run up to there on pictures of {self.size[0]}x{self.size[1]} px "
+                f"({error}). Choose a larger size, or the network's own, {height}x{width}."
+            ) from error
+        return sum(size for pointer, size in kept.items() if pointer not in weights)
+
+    def chunks(self, objectives: Sequence[Objective | Lucent]) -> Iterator[list[Objective | Lucent]]:
+        """The objectives in batches that fit into memory."""
+        # Gradients and the optimizer take about as much again as what autograd keeps.
+        fit = max(1, int(_free_memory(self.device) // (2 * self._bytes_per_image + 1)))
+        most = min(fit, self.config.batch_size or MOST_IMAGES.get(self.device.type, 16))
+        chunk: list[Objective | Lucent] = []
+        images = 0
+        for objective in objectives:
+            count = objective.images if isinstance(objective, Lucent) else 1
+            if chunk and images + count > most:
+                yield chunk
+                chunk, images = [], 0
+            chunk.append(objective)
+            images += count
+        if chunk:
+            yield chunk
+
+    def draw(self, objectives: Sequence[Objective | Lucent], advance: Advance = lambda count=1: None) -> list[Drawn]:
+        """Draws one batch; a picture whose gradient is wholly blocked is retried with redirected ReLUs.
+
+        Args:
+            objectives: which fit into memory together; see `chunks`.
+            advance: told of each finished step of each picture.
+        """
+        drawn, alive = self._optimized(objectives, advance)
+        blocked = [row for row, lives in enumerate(alive) if not lives]
+        singles = not any(isinstance(objective, Lucent) for objective in objectives)
+        if blocked and singles:
+            redirected = private_copy(self._network, channels_last=False)
+            redirect_relus(redirected)
+            again, lives = self._optimized([objectives[row] for row in blocked], lambda count=1: None, redirected)
+            for row, picture, success in zip(blocked, again, lives, strict=True):
+                drawn[row] = Drawn(
+                    picture.picture, picture.activation, picture.peak, "redirected" if success else "dead"
+                )
+        elif blocked:
+            for row in blocked:
+                drawn[row] = Drawn(drawn[row].picture, drawn[row].activation, drawn[row].peak, "dead")
+        return drawn
+
+    def _optimized(
+        self, objectives: Sequence[Objective | Lucent], advance: Advance, first: nn.Module | None = None
+    ) -> tuple[list[Drawn], list[bool]]:
+        """Pictures, and whether an unredirected gradient reached each; `first` runs the first steps."""
+        config, transforms = self.config, self.config.transforms
+        generators = self._generators(objectives)
+        parameters = torch.stack([config.parameterization.start(self.size, generator) for generator in generators])
+        parameters = parameters.to(self.device).requires_grad_()
+        maps = [transforms.draw(config.steps, self.size, generator) for generator in generators] if transforms else []
+        thetas = torch.stack(maps, dim=1).to(self.device) if maps else None
+        batch = ObjectiveBatch(objectives, self._names, self.device)
+        optimizer = torch.optim.Adam([parameters], lr=config.learning_rate, fused=self.device.type in ("cpu", "cuda"))
+        alive = torch.zeros(len(generators), dtype=torch.bool, device=self.device)
+        redirected_steps = REDIRECTED_STEPS if first is not None else 0
+        if redirected_steps >= config.steps:
+            redirected_steps = config.steps // 2
+        for step in range(config.steps):
+            network = first if first is not None and step < redirected_steps else self._network
+            with torch.enable_grad():
+                pictures = config.parameterization.pictures(parameters, self.size)
+                seen = transforms.apply(pictures, thetas[step]) if transforms and thetas is not None else pictures
+                values = batch(self._forward(network, seen), pictures)
+                (parameters.grad,) = torch.autograd.grad(-values.sum(), [parameters])
+            if redirected_steps <= step < redirected_steps + REDIRECTED_STEPS:
+                alive |= parameters.grad.flatten(1).any(dim=1)
+                # The last look at who lives saves a hopeless batch its remaining steps.
+                if step == redirected_steps + REDIRECTED_STEPS - 1 and not alive.any():
+                    advance(len(generators) * (config.steps - step))
+                    break
+            optimizer.step()
+            advance(len(generators))
+        return self._finished(objectives, parameters.detach(), batch), alive.tolist()
+
+    def _generators(self, objectives: Sequence[Objective | Lucent]) -> list[Generator]:
+        names = []
+        for objective in objectives:
+            count = objective.images if isinstance(objective, Lucent) else 1
+            names += [f"{objective}/{place}" if place else str(objective) for place in range(count)]
+        return [Generator("cpu").manual_seed(seed_of(self.seed, name)) for name in names]
+
+    def _finished(
+        self, objectives: Sequence[Objective | Lucent], parameters: Tensor, batch: ObjectiveBatch
+    ) -> list[Drawn]:
+        with torch.no_grad():
+            pictures = self.config.parameterization.pictures(parameters, self.size)
+            activations = self._forward(self._network, pictures)
+            values = batch(activations, pictures)
+        if not (values.isfinite().all() and pictures.isfinite().all()):
+            raise RenderError(
+                f"{self.model.name} gave values that are not finite while drawing {', '.join(map(str, objectives))}. "
+                "Check its weights, or lower the learning rate."
+            )
+        rows: list[Objective | Lucent] = []
+        for objective in objectives:
+            rows += [objective] * (objective.images if isinstance(objective, Lucent) else 1)
+        return [
+            Drawn(picture, value, _peak(objective, activations, row, value), "ok")
+            for row, (objective, picture, value) in enumerate(
+                zip(rows, pictures.float().cpu(), values.tolist(), strict=True)
+            )
+        ]
+
+
+def _peak(objective: Objective | Lucent, activations: dict[str, Tensor], row: int, value: float) -> float:
+    if isinstance(objective, Objective) and len(objective.terms) == 1:
+        _, term = objective.terms[0]
+        if term.kind in ("channel", "neuron") and term.address != OUTPUT:
+            return float(activations[term.address][row, term.unit].float().max())
+    return value
+
+
+def _free_memory(device: torch.device) -> float:
+    """Bytes that a batch may take: half of what is free."""
+    if device.type == "cuda":
+        return 0.5 * torch.cuda.mem_get_info(device)[0]
+    available: Any = 0
+    with contextlib.suppress(ValueError, OSError, AttributeError):
+        available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return 0.5 * (available if available > 0 else 4 * 2**30)
