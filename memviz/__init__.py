@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from memviz.errors import MemvizError as MemvizError
-    from memviz.gallery import gallery as gallery
+    from memviz.gallery.build import gallery as gallery
     from memviz.index import Index as Index
     from memviz.index import build_index as build_index
     from memviz.index import load_index as load_index
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from memviz.models import wrap as wrap
     from memviz.render import Renders as Renders
     from memviz.render import objectives as objectives
-    from memviz.render import render as render
+    from memviz.render.api import render as render
 
 __version__ = "0.1.0"
 
@@ -40,14 +40,18 @@ _HOME = {
     "render": "",
     "wrap": "memviz.models",
 }
-__all__ = sorted(_HOME)  # noqa: PLE0605
+__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'memviz' has no attribute {name!r}")
     # render and gallery are subpackages that can also be called.
-    return getattr(importlib.import_module(_HOME[name]), name) if _HOME[name] else importlib.import_module(f"memviz.{name}")
+    return (
+        getattr(importlib.import_module(_HOME[name]), name)
+        if _HOME[name]
+        else importlib.import_module(f"memviz.{name}")
+    )
 
 
 def __dir__() -> list[str]:

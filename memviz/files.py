@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,7 @@ def provenance() -> dict[str, Any]:
     """When, with which versions, and on what kind of machine an artefact was made."""
     packages = ("memviz", "torch", "torchvision", "numpy", "pillow")
     return {
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in packages},
         "platform": f"{sys.platform}-{platform.machine()}",
     }

@@ -14,7 +14,8 @@ LINE_EVERY_SECONDS = 20.0
 class Advance(Protocol):
     """Tells that `count` more items are done."""
 
-    def __call__(self, count: int = 1) -> None: ...
+    def __call__(self, count: int = 1) -> None:
+        """Counts them."""
 
 
 @contextmanager
@@ -42,8 +43,15 @@ def progress(label: str, total: int, unit: str, show: bool | None = None) -> Ite
 
 @contextmanager
 def _bar(console: object, label: str, total: int, unit: str) -> Iterator[Advance]:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
-    from rich.progress import TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
     from rich.text import Text
 
     class Rate(ProgressColumn):

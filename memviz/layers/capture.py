@@ -17,7 +17,7 @@ from memviz.errors import LayerError, did_you_mean
 
 def submodule(module: nn.Module, address: str) -> nn.Module:
     """The module at a dotted address; an unknown one is a `LayerError` that lists the close names."""
-    modules = dict(module.named_modules())
+    modules: dict[str, nn.Module] = dict(module.named_modules())
     if address not in modules:
         raise LayerError(f"There is no layer {address!r}. {did_you_mean(address, (name for name in modules if name))}")
     return modules[address]

@@ -21,7 +21,12 @@ def fold_batch_norms(graph: GraphModule) -> None:
         if node.op != "call_module" or not isinstance(norm := modules[str(node.target)], nn.BatchNorm2d):
             continue
         source = node.args[0]
-        if source.op != "call_module" or len(source.users) > 1 or calls[source.target] > 1 or not norm.track_running_stats:
+        if (
+            source.op != "call_module"
+            or len(source.users) > 1
+            or calls[source.target] > 1
+            or not norm.track_running_stats
+        ):
             continue
         convolution = modules[str(source.target)]
         if isinstance(convolution, nn.Conv2d):

@@ -79,7 +79,7 @@ def _tensors(values: Any) -> Iterator[Tensor]:
             yield from _tensors(value)
 
 
-class FieldTracker(TorchDispatchMode):
+class FieldTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """While active, knows the receptive field of every tensor computed from `picture`.
 
     `additions` holds the outputs of sums of two feature maps of equal shape: the junctions of
@@ -97,7 +97,7 @@ class FieldTracker(TorchDispatchMode):
     """
 
     def __init__(self, picture: Tensor) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         # Tensors are kept beside their fields: an id is only unique while its tensor lives.
         self._known: dict[int, tuple[Field, Tensor]] = {id(picture): ((Interval(), Interval()), picture)}
         self.additions = 0

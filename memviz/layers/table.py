@@ -69,7 +69,10 @@ class Layer:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Layer:
         """The layer that `to_dict` described."""
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in data.items()})
+        fields: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in data.items()
+        }
+        return cls(**fields)
 
 
 class LayerTable(Sequence[Layer]):

@@ -135,5 +135,5 @@ class StoppedEarly(nn.Module):
         return {address: activations[address] for address in self.addresses}
 
 
-class _Stop(Exception):
+class _Stop(Exception):  # noqa: N818 (it is no error)
     """Ends a forward pass whose remainder nobody needs."""

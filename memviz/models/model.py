@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -87,7 +87,7 @@ class Model:
 
     def score(
         self,
-        sources: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+        sources: str | Path | Iterable[str | Path],
         batch_size: int = 16,
         workers: int = 2,
         progress: bool | None = None,

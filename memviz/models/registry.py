@@ -146,7 +146,7 @@ def load_model(
 
 def _random(entry: Architecture, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-        torch.random.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         return entry.build()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ def regression_head(features: int) -> nn.Sequential:
     """
     widths = [features, 4096, 4096, 2048, 1024, 512, 256]
     layers: OrderedDict[str, nn.Module] = OrderedDict()
-    for number, (before, after) in enumerate(zip(widths, widths[1:], strict=False), start=6):
+    for number, (before, after) in enumerate(pairwise(widths), start=6):
         layers[f"fc{number}"] = nn.Linear(before, after)
         layers[f"relu{number}"] = nn.ReLU()
         if number < 8:
@@ -68,7 +69,7 @@ class FalseResMem(nn.Module):
         super().__init__()
         self.alexnet = AlexNetBranch()
         self.resnet = resnet50(weights=None)
-        self.resnet.fc = nn.Identity()  # type: ignore[assignment]
+        self.resnet.fc = nn.Identity()
         self.head = regression_head(ALEXNET_FEATURES + 2048)
 
     def forward(self, pictures: Tensor) -> Tensor:

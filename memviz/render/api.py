@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from memviz.errors import LayerError, RenderError
-from memviz.files import replacing
+from memviz.files import provenance, replacing, write_json
 from memviz.layers import Layer
 from memviz.models import Model
 from memviz.progress import progress as show_progress
@@ -24,7 +26,7 @@ from memviz.render.engine import Drawn, Engine
 from memviz.render.objectives import Lucent, Objective, as_objective, channel, checked, neuron
 from memviz.render.parameterize import Parameterization
 from memviz.render.sheet import contact_sheet
-from memviz.render.store import SavedRenders, open_renders, to_pil
+from memviz.render.store import MANIFEST, SavedRenders, open_renders, to_pil
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,10 +48,12 @@ class Renders:
             `peak` (its largest activation over positions), `steps`, `seed`, and `state`: "ok",
             "redirected" (it started with redirected ReLU gradients) or "dead" (no gradient reaches it:
             its picture shows nothing).
+        manifest: model, weights, config and versions.
     """
 
     images: Tensor
     table: pd.DataFrame
+    manifest: dict[str, Any]
 
     def __iter__(self) -> Iterator[Any]:
         return iter((self.images, self.table))
@@ -69,9 +73,22 @@ class Renders:
         pictures = [None if state == "dead" else image for state, image in zip(states, self.pil(), strict=True)]
         return contact_sheet(pictures, labels, title, columns)
 
-    def _repr_png_(self) -> bytes:
-        import io
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Writes the pictures as `000.png`, ..., a contact sheet and the manifest into a folder."""
+        path = Path(folder)
+        files = []
+        for place, (image, state) in enumerate(zip(self.pil(), self.table["state"], strict=True)):
+            files.append(None if state == "dead" else f"{place:03d}.png")
+            if files[-1]:
+                with replacing(path / files[-1]) as temporary:
+                    image.save(temporary)
+        with replacing(path / CONTACT_SHEET) as temporary:
+            self.sheet().save(temporary)
+        rows = json.loads(self.table.assign(file=files).to_json(orient="records"))
+        write_json(path / MANIFEST, self.manifest | {"pictures": rows})
+        return path
 
+    def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()
         self.sheet().save(buffer, format="PNG")
         return buffer.getvalue()
@@ -130,7 +147,7 @@ def render(
         >>> images.shape
         torch.Size([2, 3, 64, 64])
     """
-    settings = {
+    settings: dict[str, Any] = {
         "size": size,
         "steps": steps,
         "learning_rate": learning_rate,
@@ -142,29 +159,38 @@ def render(
     config = replace(config or RenderConfig(), **changed)
     if layer is None:
         if isinstance(objective, str) or units is not None or out is not None:
-            raise RenderError("Give a layer, or an objective such as memviz.objectives.score() (without units and out).")
+            raise RenderError(
+                "Give a layer, or an objective such as memviz.objectives.score() (without units and out)."
+            )
         given = objective if isinstance(objective, (list, tuple)) else [objective]
         objectives = [_checked(as_objective(item), model) for item in given]
-        return _table(_draw(model, objectives, config, seed, progress), objectives, [None] * len(objectives), config, seed)
+        header = _header(model, objectives, config, seed)
+        return _table(_draw(model, objectives, config, seed, progress), objectives, [None] * len(objectives), header)
     row, wanted = _units(model, layer, units)
     if objective not in _UNIT_OBJECTIVES:
         raise RenderError(f"objective={objective!r}: of the units of a layer, give 'channel' or 'neuron'.")
     make = _UNIT_OBJECTIVES[objective]
     by_unit = {unit: make(row.address, unit) for unit in wanted}
+    header = _header(model, list(by_unit.values()), config, seed)
+    header["config"]["objective"] = objective
     if out is None:
         drawn = _draw(model, list(by_unit.values()), config, seed, progress)
-        return _table(drawn, list(by_unit.values()), list(by_unit), config, seed)
-    height, _ = config.size_for(model, list(by_unit.values()))
-    header = {
-        "model": model.name,
-        "weights": model.fingerprint(),
-        "config": config.to_dict() | {"size": height, "objective": objective},
-        "seed": seed,
-    }
+        return _table(drawn, list(by_unit.values()), list(by_unit), header)
     saved = open_renders(Path(out) / row.address, header, row)
     missing = [unit for unit in wanted if unit not in saved.units]
     _draw_into(saved, model, {unit: by_unit[unit] for unit in missing}, config, seed, progress)
     return _loaded(saved, by_unit, config.size_for(model, list(by_unit.values())))
+
+
+def _header(model: Model, objectives: Sequence[Objective | Lucent], config: RenderConfig, seed: int) -> dict[str, Any]:
+    """What a manifest says of the pictures: with the same of these, they are the same."""
+    height, _ = config.size_for(model, objectives)
+    return {
+        "model": model.name,
+        "weights": model.fingerprint(),
+        "config": config.to_dict() | {"size": height},
+        "seed": seed,
+    }
 
 
 def _checked(objective: Objective | Lucent, model: Model) -> Objective | Lucent:
@@ -240,20 +266,20 @@ def _table(
     drawn: Sequence[Drawn],
     objectives: Sequence[Objective | Lucent],
     units: Sequence[int | None],
-    config: RenderConfig,
-    seed: int,
+    header: dict[str, Any],
 ) -> Renders:
     import pandas as pd
 
     rows = []
+    steps, seed = header["config"]["steps"], header["seed"]
     pictures = iter(drawn)
     for objective, unit in zip(objectives, units, strict=True):
         for _ in range(objective.images if isinstance(objective, Lucent) else 1):
             picture = next(pictures)
-            rows.append((unit, str(objective), picture.activation, picture.peak, config.steps, seed, picture.state))
+            rows.append((unit, str(objective), picture.activation, picture.peak, steps, seed, picture.state))
     columns = ["unit", "objective", "activation", "peak", "steps", "seed", "state"]
     table = pd.DataFrame(rows, columns=columns).astype({"unit": "Int64"})
-    return Renders(torch.stack([picture.picture for picture in drawn]), table)
+    return Renders(torch.stack([picture.picture for picture in drawn]), table, header | provenance())
 
 
 def _loaded(saved: SavedRenders, objectives: dict[int, Objective], size: tuple[int, int]) -> Renders:
@@ -267,4 +293,4 @@ def _loaded(saved: SavedRenders, objectives: dict[int, Objective], size: tuple[i
         images.append(torch.from_numpy(array).permute(2, 0, 1).contiguous())
         keys = ("activation", "peak", "steps", "seed", "state")
         rows.append({"unit": unit, "objective": str(objective)} | {key: record[key] for key in keys})
-    return Renders(torch.stack(images), pd.DataFrame(rows).astype({"unit": "Int64"}))
+    return Renders(torch.stack(images), pd.DataFrame(rows).astype({"unit": "Int64"}), saved.manifest)

@@ -96,7 +96,9 @@ class Engine:
                 return example
             address = resolve_lucent(name, self._names)
             found.add(address)
-            activation: Tensor = truncate(private, [address])(self.model.inputs.from_tensor(example, resize=False))[address]
+            activation: Tensor = truncate(private, [address])(self.model.inputs.from_tensor(example, resize=False))[
+                address
+            ]
             return activation
 
         with torch.no_grad():

@@ -176,7 +176,9 @@ class ObjectiveBatch:
                 return activations[resolve_lucent(name, self._names)][rows]
 
             gain = -objective(look) / (rows.stop - rows.start)
-            values = values.index_add(0, torch.arange(rows.start, rows.stop, device=values.device), gain.expand(rows.stop - rows.start))
+            values = values.index_add(
+                0, torch.arange(rows.start, rows.stop, device=values.device), gain.expand(rows.stop - rows.start)
+            )
         return values
 
 
@@ -207,9 +209,12 @@ def _neuron(maps: Tensor, group: _Group) -> Tensor:
 
 
 def _direction(maps: Tensor, group: _Group) -> Tensor:
-    return (maps[group.rows].flatten(2) if maps.dim() == 4 else maps[group.rows, :, None]).mean(dim=2).mul(
-        group.vectors
-    ).sum(dim=1)
+    return (
+        (maps[group.rows].flatten(2) if maps.dim() == 4 else maps[group.rows, :, None])
+        .mean(dim=2)
+        .mul(group.vectors)
+        .sum(dim=1)
+    )
 
 
 def _score(out: Tensor, group: _Group) -> Tensor:

@@ -75,7 +75,8 @@ class Fourier:
         if self.decorrelated:
             coefficients = _to_colours(coefficients)
         planes = torch.fft.irfft2(torch.view_as_complex(coefficients), s=(height, width), norm="ortho")
-        return planes.sigmoid()
+        pictures: Tensor = planes.sigmoid()
+        return pictures
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def redirected_relu(values: Tensor, *_: Any, **__: Any) -> Tensor:
     pushes them up (for a loss to minimize). Source: Lucid's `redirected_relu_grad`
     (https://github.com/tensorflow/lucid, misc/redirected_relu_grad.py).
     """
-    out: Tensor = _Redirected.apply(values)  # type: ignore[no-untyped-call]
+    out: Tensor = _Redirected.apply(values)
     return out
 
 

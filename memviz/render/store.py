@@ -98,8 +98,8 @@ def open_renders(folder: Path, header: dict[str, Any], layer: Layer) -> SavedRen
     for key in ("model", "weights", "config", "seed"):
         if saved.manifest.get(key) != header[key]:
             raise StoreError(
-                f"{folder} holds pictures made with another {key}: {_difference(saved.manifest.get(key), header[key])}. "
-                "Choose another folder, or delete this one."
+                f"{folder} holds pictures made with another {key}: "
+                f"{_difference(saved.manifest.get(key), header[key])}. Choose another folder, or delete this one."
             )
     return saved
 

@@ -1,0 +1,30 @@
+"""The command line: one thin file a command, which imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import errno
+import sys
+import warnings
+
+from memviz.errors import MemvizError
+
+
+def main() -> None:
+    """Runs the command line; errors that memviz knows end it with one message, without a traceback."""
+    from memviz.cli.app import app
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        print(f"Warning: {message}", file=sys.stderr)
+
+    warnings.showwarning = show
+    try:
+        app()
+    except MemvizError as error:
+        sys.exit(f"Error: {error}")
+    except KeyboardInterrupt:
+        print("\nInterrupted. What was finished is kept; the same command goes on from there.", file=sys.stderr)
+        sys.exit(130)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        sys.exit(f"Error: {error}. What was finished is kept; make room or choose another folder, and run it again.")

@@ -1,0 +1,41 @@
+"""The commands, gathered."""
+
+from __future__ import annotations
+
+import typer
+
+from memviz.cli import demo, gallery, index, layers, models, render, score, top
+
+app = typer.Typer(
+    name="memviz",
+    help="See what networks that predict image memorability look at.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (
+    models.models,
+    layers.layers,
+    score.score,
+    render.render,
+    index.index,
+    top.top,
+    gallery.gallery,
+    demo.demo,
+):
+    app.command()(command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        import memviz
+
+        typer.echo(f"memviz {memviz.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
+) -> None:
+    pass

@@ -1,0 +1,64 @@
+"""What several commands share: arguments, and reading a model from them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from memviz.models import Model
+
+ModelName = Annotated[str, typer.Argument(help="A model: see `memviz models`.", show_default=False)]
+Weights = Annotated[
+    str,
+    typer.Option(help="'published', 'random', or a file of weights (.safetensors, or a torch checkpoint of tensors)."),
+]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps; 'auto' takes a GPU where there is one.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Photographs in one forward pass.")]
+Workers = Annotated[int, typer.Option(min=1, help="Threads that decode photographs.")]
+
+
+def read_model(name: str, weights: str, device: str) -> Model:
+    """The model that the arguments name."""
+    import torch
+
+    from memviz.errors import ModelError
+    from memviz.models import load_model
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        place = torch.device(device)
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"The device {device!r} cannot be used here ({reason}). Try --device cpu.") from error
+    return load_model(name, weights=None if weights == "random" else weights, device=place)
+
+
+def parse_units(text: str | None) -> list[int] | None:
+    """The numbers in a list such as "0-31,40"; None for all.
+
+    >>> parse_units("0-2,7")
+    [0, 1, 2, 7]
+    """
+    if text is None:
+        return None
+    units: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.strip().partition("-")
+        if not first.isdigit() or (last and not last.isdigit()):
+            raise typer.BadParameter(f"{text!r}: write units as 0-31,40.")
+        units += range(int(first), int(last or first) + 1)
+    return units
+
+
+def echo_table(table: pd.DataFrame, digits: int = 3) -> None:
+    """Prints a table at its full width, so that it can also be piped."""
+    import pandas as pd
+
+    with pd.option_context("display.max_colwidth", None):
+        typer.echo(table.to_string(index=False, float_format=lambda value: f"{value:.{digits}f}", na_rep=""))

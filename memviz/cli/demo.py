@@ -1,0 +1,30 @@
+"""`memviz demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from memviz.cli.common import Device
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for all that the demo makes.")] = Path("memviz-demo"),
+    device: Device = "auto",
+) -> None:
+    """The whole main job on sample photographs: index, renders, and an AlexNet-against-ResNet gallery."""
+    from memviz.cli.common import read_model
+    from memviz.cli.gallery import default_renders, make_gallery
+    from memviz.gallery import load_recipe
+    from memviz.images import sample_photos
+    from memviz.index import build_index
+
+    photographs = sample_photos(out / "photographs")
+    typer.echo(f"{len(photographs)} sample photographs and crops of scikit-image and scikit-learn", err=True)
+    model = read_model("resmem", "published", device)
+    index = build_index(model, out / "photographs", out=out / "index", progress=True)
+    recipe = load_recipe(Path(__file__).with_name("demo.toml"))
+    page = make_gallery(recipe, index, lambda: model, out / "gallery", default_renders(out / "index", recipe))
+    typer.echo(f"\nThe gallery is ready. Open it in a browser:\n{page.resolve()}")

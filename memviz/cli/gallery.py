@@ -1,0 +1,81 @@
+"""`memviz gallery`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from memviz.cli.common import Device, Weights
+
+if TYPE_CHECKING:
+    from memviz.gallery import Recipe
+    from memviz.index import Index
+    from memviz.models import Model
+
+
+def gallery(
+    recipe: Annotated[Path, typer.Argument(help="A recipe (TOML), as in galleries/.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder of the page and the figures.", show_default=False)],
+    index: Annotated[Path | None, typer.Option(help="Folder of the index; else the recipe's own.")] = None,
+    renders: Annotated[
+        Path | None, typer.Option(help="Folder where renders are kept; 'renders' beside the index by default.")
+    ] = None,
+    weights: Weights = "published",
+    device: Device = "auto",
+) -> None:
+    """Build a gallery: renders what is missing, then draws the page and the figures."""
+    from memviz.cli.common import read_model
+    from memviz.errors import RecipeError
+    from memviz.gallery import load_recipe
+    from memviz.index import load_index
+
+    loaded = load_recipe(recipe)
+    folder = index or loaded.index
+    if folder is None:
+        raise RecipeError(
+            f"{recipe} names no index. Make one, `memviz index {loaded.model} PHOTOS --out runs/photos`, "
+            "and give it with --index runs/photos."
+        )
+    opened = load_index(folder)
+    page = make_gallery(
+        loaded,
+        opened,
+        lambda: read_model(loaded.model, weights, device),
+        out,
+        renders or default_renders(folder, loaded),
+    )
+    typer.echo(f"{page.resolve()}")
+
+
+def default_renders(index: Path, recipe: Recipe) -> Path:
+    """Where a recipe's renders are kept: beside the index, apart from those of other settings."""
+    look = recipe.render
+    return index.resolve().parent / "renders" / f"{look.size}px-{look.steps}steps-seed{look.seed}"
+
+
+def make_gallery(recipe: Recipe, index: Index, model: object, out: Path, renders: Path) -> Path:
+    """Renders what a recipe lacks, then builds the gallery; `model` is called only if it is needed."""
+    from memviz.gallery import missing
+    from memviz.gallery.build import gallery as build
+    from memviz.render.api import render
+
+    jobs = missing(recipe, index, renders)
+    if jobs:
+        loaded: Model = model()  # type: ignore[operator]
+        index.check_model(loaded)
+        for number, job in enumerate(jobs, start=1):
+            typer.echo(f"Rendering {job.address} ({number} of {len(jobs)})", err=True)
+            look = job.render
+            render(
+                loaded,
+                job.address,
+                job.units,
+                size=look.size,
+                steps=look.steps,
+                seed=look.seed,
+                out=renders,
+                progress=True,
+            )
+    return build(recipe, out=out, renders=renders, index=index)

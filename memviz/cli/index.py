@@ -1,0 +1,46 @@
+"""`memviz index`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from memviz.cli.common import BatchSize, Device, ModelName, Weights, Workers
+
+
+def index(
+    model: ModelName,
+    photographs: Annotated[list[Path], typer.Argument(help="Files and folders.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder of the index.", show_default=False)],
+    layers: Annotated[
+        str | None,
+        typer.Option(
+            help="Addresses with commas; all convolutions and residual blocks by default.", show_default=False
+        ),
+    ] = None,
+    k: Annotated[int, typer.Option("--top", "-k", min=1, help="Photographs kept for each unit and side.")] = 16,
+    weights: Weights = "published",
+    device: Device = "auto",
+    batch_size: BatchSize = 16,
+    workers: Workers = 2,
+) -> None:
+    """Find the photographs that excite each unit of each layer most. Interrupted, it goes on where it was."""
+    from memviz.cli.common import read_model
+    from memviz.index import build_index
+
+    chosen = [address.strip() for address in layers.split(",")] if layers else None
+    built = build_index(
+        read_model(model, weights, device),
+        photographs,
+        out=out,
+        layers=chosen,
+        k=k,
+        batch_size=batch_size,
+        workers=workers,
+        progress=True,
+    )
+    readable = built.manifest["images"] - built.manifest["unreadable"]
+    units = sum(layer.channels for layer in built.layers)
+    typer.echo(f"{readable} photographs, {len(built.layers)} layers, {units} units: {out}")

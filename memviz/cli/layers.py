@@ -1,0 +1,38 @@
+"""`memviz layers`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from memviz.cli.common import ModelName, Weights
+
+if TYPE_CHECKING:
+    from memviz.layers import Layer
+
+
+def layers(
+    model: ModelName,
+    everything: Annotated[bool, typer.Option("--all", help="Every module, not only what an index watches.")] = False,
+    weights: Weights = "random",
+) -> None:
+    """Show a model's layers in executed order: address, channels, output size, stride, receptive field."""
+    import pandas as pd
+
+    from memviz.cli.common import echo_table, read_model
+
+    table = read_model(model, weights, "cpu").layers
+    rows = [_row(layer) for layer in (table if everything else table.watched())]
+    columns = ["address", "kind", "ordinal", "channels", "output", "stride", "receptive field"]
+    echo_table(pd.DataFrame(rows, columns=columns))
+    if not everything:
+        typer.echo("\nThe convolutions and residual blocks; --all shows every module.", err=True)
+
+
+def _row(layer: Layer) -> tuple[str, ...]:
+    field = f"{layer.receptive_field[0]}x{layer.receptive_field[1]}" if layer.receptive_field else "all"
+    stride = f"{layer.stride[0]:.4g}" if layer.stride else ""
+    kind = f"{layer.kind} (block)" if layer.block else layer.kind
+    size = f"{layer.height}x{layer.width}"
+    return layer.address, kind, layer.ordinal or "", str(layer.channels), size, stride, field
