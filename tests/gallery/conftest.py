@@ -1,0 +1,22 @@
+"""A small index and renders for every unit that the published recipes choose from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import fakes
+import pytest
+
+from memviz.index import Index, load_index
+
+
+@pytest.fixture(scope="session")
+def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
+    folder = tmp_path_factory.mktemp("saved")
+    return load_index(fakes.index(folder / "index", fakes.photos(folder / "photos")))
+
+
+@pytest.fixture(scope="session")
+def renders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    every = {layer.address: tuple(range(fakes.CHANNELS)) for layer in fakes.layers()}
+    return fakes.renders(tmp_path_factory.mktemp("renders"), every, size=32)

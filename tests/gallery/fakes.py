@@ -1,0 +1,163 @@
+"""A small index and renders on disk, as a ResMem would give them, made without a network."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from memviz.layers import Layer
+
+SIZE = 227
+CHANNELS = 12
+WEIGHTS = "1f" * 32
+DEAD, REDIRECTED = 3, 4
+INPUTS = {"size": [SIZE, SIZE], "resize": [256, 256], "mean": None, "std": None, "channels": "rgb", "scale": 1.0}
+
+
+def layers() -> list[Layer]:
+    """The layers that the published recipes name, and their neighbours, with ResMem's own receptive fields."""
+    rows = [
+        _layer("alexnet.conv1", 55, 4, 11, 5, "alexnet@1"),
+        _layer("alexnet.conv2", 27, 8, 51, 9, "alexnet@2"),
+        _layer("alexnet.conv3", 13, 16, 99, 17, "alexnet@3"),
+        _layer("alexnet.conv4", 13, 16, 131, 17, "alexnet@4"),
+        _layer("alexnet.conv5", 13, 16, 163, 17, "alexnet@5"),
+        _layer("resnet.conv1", 114, 2, 7, 0, "resnet@1"),
+        _layer("resnet.layer1.0.conv1", 57, 4, 11, 0, "resnet@2"),
+        *(_layer(f"resnet.layer1.{n}", 57, 4, 19 + 8 * n, 0) for n in range(3)),
+        _layer("resnet.layer2.0.conv3", 29, 8, 43, 0, "resnet@13"),
+        *(_layer(f"resnet.layer2.{n}", 29, 8, 43 + 16 * n, 0) for n in range(8)),
+        _layer("resnet.layer3.0.conv1", 29, 8, 155, 0, "resnet@35"),
+        _layer("resnet.layer3.15.conv2", 15, 16, 651, 0, "resnet@81"),
+        _layer("resnet.layer3.20.conv2", 15, 16, 811, 0, "resnet@96"),
+        _layer("resnet.layer3.23.conv2", 15, 16, 907, 0, "resnet@105"),
+        _layer("resnet.layer3.30.conv2", 15, 16, 1131, 0, "resnet@126"),
+        _layer("resnet.layer3.34.conv3", 15, 16, 1259, 0, "resnet@139"),
+        *(_layer(f"resnet.layer3.{n}", 15, 16, 171 + 32 * n, 0) for n in (0, 8, 20, 34)),
+        _layer("resnet.layer4.2", 8, 32, 1451, 0),
+    ]
+    return rows
+
+
+def _layer(address: str, size: int, stride: int, field: int, offset: int, ordinal: str | None = None) -> Layer:
+    return Layer(
+        address=address,
+        kind="Conv2d" if ordinal else "Bottleneck",
+        channels=CHANNELS,
+        height=size,
+        width=size,
+        stride=(float(stride), float(stride)),
+        receptive_field=(field, field),
+        offset=(float(offset), float(offset)),
+        ordinal=ordinal,
+        block=ordinal is None,
+    )
+
+
+def photos(folder: Path, count: int = 12) -> list[Path]:
+    """Generated pictures of two sizes: coloured waves."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made = []
+    for place in range(count):
+        generator = np.random.default_rng(place)
+        width, height = _size(place)
+        y, x = np.mgrid[:height, :width]
+        angle, pace = generator.uniform(0, np.pi), generator.uniform(0.05, 0.3)
+        wave = np.sin(pace * (x * np.cos(angle) + y * np.sin(angle)))[..., None]
+        pixels = 127 + 100 * wave * generator.uniform(-1, 1, 3)
+        made.append(folder / f"wave_{place:02d}.jpg")
+        Image.fromarray(pixels.astype(np.uint8)).save(made[-1])
+    return made
+
+
+def _size(place: int) -> tuple[int, int]:
+    return (160, 120) if place % 2 else (110, 150)
+
+
+def index(folder: Path, pictures: list[Path], k: int = 9) -> Path:
+    """An index of random activations; unit 0 of each layer is never positive, unit 1 never varies."""
+    folder.mkdir(parents=True)
+    root = pictures[0].parent
+    generator = np.random.default_rng(0)
+    predictions = generator.uniform(0.4, 0.95, len(pictures)).astype(np.float32)
+    top, stats = [], []
+    for layer in layers():
+        values = generator.gamma(2.0, 1.0, (CHANNELS, len(pictures))).astype(np.float32)
+        values[0] = -values[0]
+        values[1] = 0.5
+        y, x = generator.integers(0, layer.height, (2, CHANNELS, len(pictures)))
+        for unit in range(CHANNELS):
+            for side, order in (
+                ("top", np.argsort(-values[unit], kind="stable")),
+                ("bottom", np.argsort(values[unit], kind="stable")),
+            ):
+                for rank, image in enumerate(order[:k]):
+                    row = (layer.address, unit, side, rank, values[unit, image], image, y[unit, image], x[unit, image])
+                    top.append(row)
+            stats.append((layer.address, unit, values[unit].mean(), values[unit].std(), len(pictures)))
+    images = pd.DataFrame(
+        {
+            "image": np.arange(len(pictures), dtype=np.int32),
+            "path": [path.name for path in pictures],
+            "width": [_size(place)[0] for place in range(len(pictures))],
+            "height": [_size(place)[1] for place in range(len(pictures))],
+            "prediction": predictions,
+            "error": pd.Series([None] * len(pictures), dtype="string"),
+        }
+    )
+    images.to_parquet(folder / "images.parquet")
+    types = {"unit": "int32", "rank": "int16", "value": "float32", "image": "int32", "y": "int32", "x": "int32"}
+    names = ["address", "unit", "side", "rank", "value", "image", "y", "x"]
+    pd.DataFrame(top, columns=names).astype(types).to_parquet(folder / "top.parquet")
+    types = {"unit": "int32", "mean": "float32", "std": "float32"}
+    pd.DataFrame(stats, columns=["address", "unit", "mean", "std", "images"]).astype(types).to_parquet(
+        folder / "stats.parquet"
+    )
+    _write(folder / "manifest.json", {
+        "kind": "memviz-index", "format": 1, "model": "resmem", "weights": WEIGHTS, "inputs": INPUTS, "k": k,
+        "images": len(pictures), "unreadable": 0, "root": str(root), "output": "memorability",
+        "layers": [layer.to_dict() for layer in layers()], "created": "2026-01-01T00:00:00+00:00",
+        "versions": {}, "platform": "",
+    })  # fmt: skip
+    return folder
+
+
+def renders(folder: Path, units: dict[str, tuple[int, ...]], size: int = 128, steps: int = 128) -> Path:
+    """Renders of the given units: noise; unit 3 is dead, unit 4 redirected."""
+    table = {layer.address: layer for layer in layers()}
+    for address, chosen in units.items():
+        (folder / address).mkdir(parents=True)
+        records = {}
+        for unit in chosen:
+            generator = np.random.default_rng(unit)
+            records[str(unit)] = record = {
+                "activation": float(generator.uniform(0, 3)),
+                "peak": float(generator.uniform(0, 12)),
+                "steps": steps,
+                "seed": 0,
+                "state": {DEAD: "dead", REDIRECTED: "redirected"}.get(unit, "ok"),
+            }
+            if unit == DEAD:
+                record |= {"activation": 0.0, "peak": 0.0}
+                continue
+            record["file"] = f"unit-{unit:04d}.png"
+            noise = generator.normal(size=(size, size, 3)) * generator.uniform(20, 60, 3) + 128
+            blurred = Image.fromarray(np.clip(noise, 0, 255).astype(np.uint8)).resize(
+                (size // 6, size // 6), Image.Resampling.BOX
+            )
+            blurred.resize((size, size), Image.Resampling.BICUBIC).save(folder / address / str(record["file"]))
+        _write(folder / address / "manifest.json", {
+            "kind": "memviz-renders", "format": 1, "model": "resmem", "weights": WEIGHTS,
+            "layer": table[address].to_dict(), "config": {"size": size, "steps": steps}, "seed": 0, "units": records,
+            "created": "2026-01-01T00:00:00+00:00", "versions": {},
+        })  # fmt: skip
+    return folder
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, default=str), encoding="utf-8")

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import matplotlib
+import pytest
+from PIL import Image
+
+import memviz.gallery
+from memviz.gallery import RenderOptions, load_recipe
+from memviz.index import Index
+
+GALLERIES = Path(__file__).parents[2] / "galleries"
+
+
+@pytest.fixture(scope="module", params=["figure14", "figure15", "alexnet-vs-resnet"])
+def built(
+    request: pytest.FixtureRequest, index: Index, renders: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    recipe = load_recipe(GALLERIES / f"{request.param}.toml")
+    recipe = replace(recipe, render=RenderOptions(size=32, steps=128))
+    before = dict(matplotlib.rcParams)
+    page = memviz.gallery(recipe, out=tmp_path_factory.mktemp("out") / "g", index=index, renders=renders)  # type: ignore[operator]
+    assert dict(matplotlib.rcParams) == before
+    return Path(page).parent
+
+
+def test_png_is_180_mm_wide_at_300_dpi(built: Path) -> None:
+    with Image.open(built / "figure.png") as image:
+        assert image.width == 2126
+        assert image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+
+
+def test_pdf_embeds_its_fonts_as_type_42(built: Path) -> None:
+    content = (built / "figure.pdf").read_bytes()
+    assert b"/CIDFontType2" in content and b"/FontFile2" in content
+    assert b"/Type3" not in content
+
+
+def test_pyplot_is_not_touched() -> None:
+    code = "import sys, memviz.gallery.figure; sys.exit('matplotlib.pyplot' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
