@@ -1,0 +1,245 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import memviz
+from memviz.errors import ImageError, LayerError, ModelError, StoreError
+from memviz.index import Index, build, build_index, load_index, scan
+from memviz.models import InputSpec, wrap
+
+FILES = ["images.parquet", "stats.parquet", "top.parquet"]
+
+
+@pytest.fixture(autouse=True)
+def save_often(monkeypatch):
+    monkeypatch.setattr(scan, "SAVE_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(scan, "BUFFER", 4)
+
+
+def same(one, two):
+    return all((one / name).read_bytes() == (two / name).read_bytes() for name in FILES)
+
+
+def test_watches_convolutions_and_blocks_and_says_where_it_comes_from(model, photos, tmp_path):
+    index = build_index(model, photos, out=tmp_path / "index", k=4, batch_size=4)
+    assert [layer.address for layer in index.layers] == ["first", "block.conv", "block"]
+    about = json.loads((tmp_path / "index" / "manifest.json").read_text())
+    assert (about["kind"], about["format"]) == ("memviz-index", 1)
+    assert (about["model"], about["weights"], about["k"]) == ("tiny", model.fingerprint(), 4)
+    assert (about["images"], about["unreadable"], about["output"]) == (21, 0, "memorability")
+    assert Path(about["root"]) == photos
+    assert InputSpec.from_dict(about["inputs"]) == model.inputs
+    assert {"created", "versions", "platform"} <= about.keys()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["index", "photos"]
+
+
+def test_batch_size_and_workers_change_nothing(model, photos, tmp_path):
+    one = build_index(model, photos, out=tmp_path / "one", k=30, batch_size=1, workers=1)
+    two = build_index(model, photos, out=tmp_path / "two", k=30, batch_size=13, workers=3)
+    for unit in range(7):
+        for side in ("top", "bottom"):
+            first, second = (getattr(index, side)("block", unit) for index in (one, two))
+            np.testing.assert_allclose(first["value"], second["value"], rtol=1e-5)
+            assert set(first["image"]) == set(second["image"]) == set(range(21))
+
+
+def test_layers_by_ordinal_or_layer_in_executed_order(model, photos, tmp_path):
+    index = build_index(model, photos, out=tmp_path / "index", layers=["@2", model.layers["first"], "score"], k=2)
+    assert [layer.address for layer in index.layers] == ["first", "block.conv", "score"]
+    assert set(index.top("score", 0)["y"]) == {0}
+    assert build_index(model, photos, out=tmp_path / "one", layers="first").layers[0].address == "first"
+
+
+def test_complete_index_is_returned_at_once(model, photos, tmp_path, monkeypatch):
+    build_index(model, photos, out=tmp_path / "index", k=4)
+    monkeypatch.setattr(build, "scan", None)
+    assert build_index(model, photos, out=tmp_path / "index", k=4).manifest["k"] == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda model, photos: {"k": 5}, "its k is 4, not 5"),
+        (lambda model, photos: {"layers": ["first"]}, "watches 3 layers"),
+        (lambda model, photos: (photos / "00.png").unlink(), "added, removed or changed"),
+        (lambda model, photos: os.utime(photos / "00.png", (0, 0)), "added, removed or changed"),
+        (lambda model, photos: model.module.first.bias.data.add_(1), "its weights are"),
+        (lambda model, photos: setattr(model, "inputs", InputSpec(size=(24, 24), resize=30)), "its inputs"),
+    ],
+)
+@pytest.mark.parametrize("finished", [True, False])
+def test_index_of_something_else_is_refused(model, photos, tmp_path, monkeypatch, change, said, finished):
+    if finished:
+        build_index(model, photos, out=tmp_path / "index", k=4)
+    else:
+        interrupted(model, photos, tmp_path / "index", monkeypatch, k=4)
+    changed = change(model, photos)
+    options = {"k": 4} | (changed if isinstance(changed, dict) else {})
+    with pytest.raises(StoreError, match=said) as caught:
+        build_index(model, photos, out=tmp_path / "index", **options)
+    assert "hoose another folder" in str(caught.value)
+
+
+def interrupted(model, photos, out, monkeypatch, after=9, **options):
+    """Ends a scan by Ctrl-C after some photographs."""
+    seen = []
+
+    def prepare(spec, image):
+        seen.append(image)
+        if len(seen) > after:
+            raise KeyboardInterrupt
+        return original(spec, image)
+
+    original = InputSpec.from_pil
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(InputSpec, "from_pil", prepare)
+        build_index(model, photos, out=out, batch_size=2, workers=1, **options)
+    assert not out.exists()
+
+
+def test_interrupted_scan_continues_to_the_same_index(model, photos, tmp_path, monkeypatch):
+    build_index(model, photos, out=tmp_path / "whole", batch_size=2, k=4)
+    interrupted(model, photos, tmp_path / "index", monkeypatch, k=4)
+    with pytest.raises(StoreError, match="interrupted"):
+        load_index(tmp_path / "index")
+    decoded = []
+    original = InputSpec.from_pil
+    monkeypatch.setattr(InputSpec, "from_pil", lambda spec, image: decoded.append(image) or original(spec, image))
+    build_index(model, photos, out=tmp_path / "index", batch_size=2, k=4)
+    assert len(decoded) < 21
+    assert same(tmp_path / "whole", tmp_path / "index")
+    assert not (tmp_path / "index.partial").exists()
+
+
+SCRIPT = """
+import sys, time
+sys.path.insert(0, {tests!r})
+from conftest import SIDE, Tiny
+from memviz.index import build_index, scan
+from memviz.models import InputSpec, wrap
+scan.SAVE_EVERY_SECONDS, scan.BUFFER = 0.0, 4
+spec = InputSpec(size=(SIDE, SIDE), resize=28)
+original = InputSpec.from_pil
+def slow(self, image):
+    time.sleep(0.1)
+    return original(self, image)
+InputSpec.from_pil = slow
+build_index(wrap(Tiny(), spec, name="tiny", output="memorability"), {photos!r}, out={out!r}, k=4, batch_size=2, workers=1)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+def test_killed_scan_continues_to_the_same_index(model, photos, tmp_path):
+    build_index(model, photos, out=tmp_path / "whole", batch_size=2, k=4)
+    script = SCRIPT.format(tests=str(Path(__file__).parent), photos=str(photos), out=str(tmp_path / "index"))
+    process = subprocess.Popen([sys.executable, "-c", script])
+    state = tmp_path / "index.partial" / "state.pt"
+    try:
+        while not state.exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert not (tmp_path / "index").exists()
+    assert 0 < torch.load(state, weights_only=True)["done"] < 21
+    build_index(model, photos, out=tmp_path / "index", batch_size=2, k=4)
+    assert same(tmp_path / "whole", tmp_path / "index")
+
+
+def test_kill_while_the_index_is_written_leaves_nothing_under_its_name(model, photos, tmp_path, monkeypatch):
+    def replace(source, target):
+        if Path(target).name == "index":
+            raise KeyboardInterrupt
+        os.rename(source, target)
+
+    build_index(model, photos, out=tmp_path / "whole", k=4)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "replace", replace)
+        build_index(model, photos, out=tmp_path / "index", k=4)
+    assert not (tmp_path / "index").exists()
+    build_index(model, photos, out=tmp_path / "index", k=4)
+    assert same(tmp_path / "whole", tmp_path / "index")
+
+
+def test_unreadable_photographs_are_named_and_left_out(model, photos, tmp_path):
+    (photos / "03.png").write_text("no picture")
+    (photos / "broken.png").symlink_to(photos / "nowhere.png")
+    with pytest.warns(UserWarning, match=r"2 of 22 photographs cannot be read.*03\.png"):
+        index = build_index(model, photos, out=tmp_path / "index", k=30, batch_size=4)
+    errors = index.images.set_index("path")["error"].dropna()
+    assert sorted(errors.index) == ["03.png", "broken.png"]
+    assert index.manifest["unreadable"] == 2
+    assert len(index.top("first", 0)) == 20
+    assert not set(index.top("first", 0)["path"]) & set(errors.index)
+    assert index.images.set_index("path")["prediction"].isna().sum() == 2
+
+
+def test_only_unreadable_photographs_are_an_error(model, tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").write_text("no picture")
+    with pytest.raises(ImageError, match="None of the 1 photographs"):
+        build_index(model, tmp_path / "photos", out=tmp_path / "index")
+    assert not (tmp_path / "index.partial").exists()
+
+
+def test_model_without_a_score_has_no_predictions(model, photos, tmp_path):
+    plain = wrap(model.module.first, model.inputs, output=None)
+    with pytest.raises(LayerError):  # the network itself is no layer of its own
+        build_index(plain, photos, out=tmp_path / "index")
+    plain = wrap(torch.nn.Sequential(model.module.first), model.inputs)
+    index = build_index(plain, photos, out=tmp_path / "index", k=2)
+    assert index.images["prediction"].isna().all()
+    assert index.manifest["output"] is None
+
+
+def test_several_sources_share_a_root(model, photos, tmp_path):
+    index = build_index(model, [photos / "deeper", photos / "00.png"], out=tmp_path / "index", k=2)
+    assert Path(index.manifest["root"]) == photos
+    assert index.images["path"].tolist()[0] == "deeper/02.png"
+    assert index.images["path"].tolist()[-1] == "00.png"
+
+
+def test_bad_requests_say_what_is_valid(model, photos, tmp_path):
+    with pytest.raises(LayerError, match="first"):
+        build_index(model, photos, out=tmp_path / "index", layers=["frist"])
+    with pytest.raises(LayerError, match="none were given"):
+        build_index(model, photos, out=tmp_path / "index", layers=[])
+    with pytest.raises(StoreError, match="1 or more"):
+        build_index(model, photos, out=tmp_path / "index", k=0)
+    with pytest.raises(ImageError, match="batch_size"):
+        build_index(model, photos, out=tmp_path / "index", batch_size=0)
+    with pytest.raises(StoreError, match="is not an index"):
+        build_index(model, photos, out=photos)
+    (tmp_path / "other.partial").mkdir()
+    (tmp_path / "other.partial" / "thesis.tex").touch()
+    with pytest.raises(StoreError, match="no unfinished index"):
+        build_index(model, photos, out=tmp_path / "other")
+
+
+def test_damaged_state_is_an_error(model, photos, tmp_path, monkeypatch):
+    interrupted(model, photos, tmp_path / "index", monkeypatch)
+    (tmp_path / "index.partial" / "state.pt").write_bytes(b"PK")
+    with pytest.raises(StoreError, match="damaged"):
+        build_index(model, photos, out=tmp_path / "index", batch_size=2)
+
+
+def test_model_with_broken_weights_leaves_no_index(model, photos, tmp_path):
+    with torch.no_grad():
+        model.module.first.weight[2] = torch.inf
+    with pytest.raises(ModelError, match="first:2"):
+        build_index(model, photos, out=tmp_path / "index")
+    assert not (tmp_path / "index").exists()
+
+
+def test_public_names():
+    assert (memviz.build_index, memviz.load_index) == (build_index, load_index)
+    assert memviz.Index is Index
