@@ -108,8 +108,8 @@ class _Sheet:
                 centre = (across + photo.ring[0] / 100 * crop, down + photo.ring[1] / 100 * crop)
                 for colour, line in (("black", 1.1), ("white", 0.6)):
                     ring = Circle(centre, crop * 0.09, fill=False, edgecolor=colour, linewidth=line)
-                    ring.set_clip_path(Rectangle((across, down), crop, crop, transform=self.axes.transData))
                     self.axes.add_patch(ring)
+                    ring.set_clip_path(Rectangle((across, down), crop, crop, transform=self.axes.transData))
         return side
 
 

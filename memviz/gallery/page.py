@@ -173,17 +173,15 @@ def number(value: float | None) -> str:
     """An activation to three digits, with a true minus sign.
 
     >>> number(5.4321), number(-0.0213), number(1234.5), number(0)
-    ('5.43', '−0.021', '1,234', '0')
+    ('5.43', '−0.0213', '1,234', '0')
     """
     if value is None or not math.isfinite(value):
         return "unknown"
     size = abs(value)
     if size == 0:
         return "0"
-    if size < 0.001:
-        text = f"{size:.1e}"
-    else:
-        text = f"{size:,.{0 if size >= 100 else 1 if size >= 10 else 2 if size >= 1 else 3}f}"
+    decimals = max(0, 2 - math.floor(math.log10(size)))
+    text = f"{size:,.{decimals}f}" if decimals < 7 else f"{size:.1e}"
     return f"−{text}" if value < 0 else text
 
 

@@ -37,8 +37,9 @@ class Panel:
     Attributes:
         layer: an address (`alexnet.conv4`), an ordinal (`resnet@13`), or, at the right of a row,
             `nearest:resnet`: the layer below that name whose receptive field is nearest to the left one's.
-        units: channel numbers, or `selective:5`: the five units whose best photograph stands out most
-            from the mean over the photographs, in standard deviations.
+        units: channel numbers, or `selective:5`: of the units that some photograph excites (activation
+            above 0), the five whose best photograph stands out most from the mean over the photographs,
+            in standard deviations.
     """
 
     layer: str
@@ -295,11 +296,11 @@ def _units(units: tuple[int, ...] | str, layer: Layer, index: Index) -> tuple[in
         return units
     count = int(units.removeprefix("selective:"))
     stats = index.stats(layer.address)
-    # A unit that never varies (std 0) selects nothing.
-    stats = stats[stats["std"] > 0]
+    # A unit that never varies selects nothing, and one that is never positive is silent behind its ReLU.
+    stats = stats[(stats["std"] > 0) & (stats["peak"] > 0)]
     if len(stats) < count:
         raise RecipeError(
-            f"{layer.address} has {len(stats)} units that vary over the photographs of the index, "
+            f"{layer.address} has {len(stats)} units that some photograph of the index excites, "
             f"but the recipe asks for the {count} most selective ones."
         )
     stats = stats.assign(selectivity=(stats["peak"] - stats["mean"]) / stats["std"])

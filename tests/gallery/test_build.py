@@ -72,8 +72,10 @@ def test_units_are_what_index_and_renders_say(plain: dict[str, Any], index: Inde
 
 def test_dead_and_redirected_units(plain: dict[str, Any], built: Path) -> None:
     units = shown(plain)
-    assert units["alexnet.conv2:3"]["state"] == "dead" and units["alexnet.conv2:3"]["picture"] is None
-    assert units["alexnet.conv2:4"]["state"] == "redirected" and units["alexnet.conv2:4"]["picture"]
+    assert units["alexnet.conv2:3"]["state"] == "dead"
+    assert units["alexnet.conv2:3"]["picture"] is None
+    assert units["alexnet.conv2:4"]["state"] == "redirected"
+    assert units["alexnet.conv2:4"]["picture"]
     assert "Dead unit" in (built / "index.html").read_text()
 
 

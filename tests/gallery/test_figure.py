@@ -36,7 +36,8 @@ def test_png_is_180_mm_wide_at_300_dpi(built: Path) -> None:
 
 def test_pdf_embeds_its_fonts_as_type_42(built: Path) -> None:
     content = (built / "figure.pdf").read_bytes()
-    assert b"/CIDFontType2" in content and b"/FontFile2" in content
+    assert b"/CIDFontType2" in content
+    assert b"/FontFile2" in content
     assert b"/Type3" not in content
 
 

@@ -78,7 +78,8 @@ def test_html_is_whole_and_accessible(layout: str) -> None:
     assert all(picture["alt"] for picture in elements.all("img"))
     assert not re.search(r"https?://|<script|url\(|@import", html)
     identities = [attributes["id"] for _, attributes in elements.found if "id" in attributes]
-    assert "net.conv:5" in identities and len(identities) == len(set(identities))
+    assert "net.conv:5" in identities
+    assert len(identities) == len(set(identities))
     inner = {(a["href"] or "")[1:].replace("%3A", ":") for a in elements.all("a") if (a["href"] or "").startswith("#")}
     assert inner <= set(identities)
     assert len(elements.all("h1")) == 1
@@ -86,7 +87,8 @@ def test_html_is_whole_and_accessible(layout: str) -> None:
 
 def test_names_are_escaped() -> None:
     html = to_html(page(UNIT))
-    assert "<i>" not in html and "<T>" not in html
+    assert "<i>" not in html
+    assert "<T>" not in html
     (link,) = [a for a in Elements(html).all("a") if "activation" in (a.get("title") or "")]
     assert link["title"] == 'a "b" <i>&.jpg, activation 2.00, predicted memorability 0.81'
 
@@ -94,7 +96,8 @@ def test_names_are_escaped() -> None:
 def test_a_dead_unit_is_a_labelled_tile() -> None:
     dead = dataclasses.replace(UNIT, state="dead", picture=None, photos=())
     html = to_html(page(dead))
-    assert "Dead unit" in html and "<img" not in html
+    assert "Dead unit" in html
+    assert "<img" not in html
 
 
 def test_what_is_noted() -> None:
