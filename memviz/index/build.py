@@ -130,10 +130,8 @@ def _watched(model: Model, layers: str | Iterable[str | Layer] | None) -> list[L
         given = [layers] if isinstance(layers, str) else list(layers)
         wanted = {model.layers[each if isinstance(each, str) else each.address].address for each in given}
     if not wanted:
-        raise LayerError(
-            f"There is no layer to watch: {'none were given' if layers is not None else f'{model.name} has no convolution'}. "
-            "Give addresses of model.layers."
-        )
+        reason = "none were given" if layers is not None else f"{model.name} has no convolution"
+        raise LayerError(f"There is no layer to watch: {reason}. Give addresses of model.layers.")
     return [layer for layer in model.layers if layer.address in wanted]
 
 
@@ -164,7 +162,7 @@ def _existing(out: Path, key: Mapping[str, Any]) -> Index:
     there = index.manifest | {"layers": [layer.address for layer in index.layers]}
     if differences := _differences(there, key):
         raise StoreError(
-            f"{out} already holds another index: {differences}. Choose another folder, or delete that one to build anew."
+            f"{out} already holds another index: {differences}. Choose another folder, or delete that one."
         )
     return index
 

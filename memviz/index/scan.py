@@ -171,6 +171,7 @@ def _take(
     if model.output is not None:
         if not isinstance(output, Tensor) or output.numel() != count:
             raise ModelError(
-                f"{model.name} does not give one number a picture, so it has no {model.output!r}. Wrap it with output=None."
+                f"{model.name} does not give one number a picture, so it has no {model.output!r}. "
+                "Wrap it with output=None."
             )
         findings.predictions |= dict(zip(numbers, output.float().flatten().tolist(), strict=True))

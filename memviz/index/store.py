@@ -102,7 +102,9 @@ class Index:
         peaks = self._read("top.parquet", best).to_pandas()[["unit", "value"]].rename(columns={"value": "peak"})
         return table[["unit", "mean", "std"]].merge(peaks, on="unit").sort_values("unit", ignore_index=True)
 
-    def crops(self, address: str, unit: int, k: int = 9, size: int | None = None) -> list[Image.Image]:
+    def crops(
+        self, address: str, unit: int, k: int = 9, size: int | None = None, lowest: bool = False
+    ) -> list[Image.Image]:
         """What the unit saw in its best photographs: its receptive field, cut out in full resolution.
 
         Where the field sticks out of the picture the window is moved inside; where it is larger, the crop is all
@@ -113,16 +115,17 @@ class Index:
             unit: its channel.
             k: at most how many.
             size: the crops' longer side in pixels; None keeps the photographs' pixels.
+            lowest: of the photographs that excite it least instead.
 
         Returns:
-            RGB images in the order of `top`.
+            RGB images in the order of `top`, or of `bottom`.
 
         Raises:
             LayerError: a layer that is not watched, or a unit that it does not have.
             StoreError: a photograph is gone or cannot be read any more.
         """
         layer = self.layers[address]
-        best = self.top(address, unit, k)
+        best = self._side("bottom" if lowest else "top", address, unit, k)
         places = zip(best.path, best.y, best.x, strict=True)
         boxes = [(path, seen_box(layer, int(y), int(x), self.inputs.size)) for path, y, x in places]
         return [crop(self._photo(path), box, self.inputs, size) for path, box in boxes]

@@ -59,6 +59,9 @@ def test_crops_show_what_the_unit_saw(index, model, photos):
     expected = crop(Image.open(photos / best["path"]), box, model.inputs, 40)
     np.testing.assert_array_equal(np.asarray(crops[0]), np.asarray(expected))
     assert len(index.crops("score", 0)) == 5
+    whole = index.crops("score", 0, k=1, size=40, lowest=True)[0]
+    photo = Image.open(photos / index.bottom("score", 0, k=1)["path"].item())
+    np.testing.assert_array_equal(np.asarray(whole), np.asarray(crop(photo, (0, 0, 24, 24), model.inputs, 40)))
 
 
 def test_unknown_layers_and_units_say_what_is_valid(index):
@@ -89,7 +92,7 @@ def test_other_weights_are_refused(index, model):
 
 
 def test_missing_index(tmp_path):
-    with pytest.raises(StoreError, match="There is no index in .*Build it"):
+    with pytest.raises(StoreError, match=r"There is no index in .*Build it"):
         load_index(tmp_path / "nothing")
 
 
@@ -143,9 +146,8 @@ def test_types_on_disk(index):
 def test_reads_one_layer_of_many(tmp_path):
     """A query decodes the rows of its layer, not of the whole index."""
     layers = [Layer(f"layer{n}", "Conv2d", 4, 2, 2, None, None, None, None, False) for n in range(5)]
-    write_index(
-        tmp_path, {}, dict.fromkeys(["path", "width", "height", "prediction", "error"], []), layers, TopK(20, 3)
-    )
+    no_images = {name: [] for name in ("path", "width", "height", "prediction", "error")}
+    write_index(tmp_path, {}, no_images, layers, TopK(20, 3))
     groups = pq.ParquetFile(tmp_path / "stats.parquet").metadata
     assert groups.num_row_groups == 5
     bounds = [groups.row_group(n).column(0).statistics for n in range(5)]

@@ -99,9 +99,10 @@ def interrupted(model, photos, out, monkeypatch, after=9, **options):
         return original(spec, image)
 
     original = InputSpec.from_pil
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(InputSpec, "from_pil", prepare)
-        build_index(model, photos, out=out, batch_size=2, workers=1, **options)
+        with pytest.raises(KeyboardInterrupt):
+            build_index(model, photos, out=out, batch_size=2, workers=1, **options)
     assert not out.exists()
 
 
@@ -132,7 +133,8 @@ def slow(self, image):
     time.sleep(0.1)
     return original(self, image)
 InputSpec.from_pil = slow
-build_index(wrap(Tiny(), spec, name="tiny", output="memorability"), {photos!r}, out={out!r}, k=4, batch_size=2, workers=1)
+model = wrap(Tiny(), spec, name="tiny", output="memorability")
+build_index(model, {photos!r}, out={out!r}, k=4, batch_size=2, workers=1)
 """
 
 
@@ -162,9 +164,10 @@ def test_kill_while_the_index_is_written_leaves_nothing_under_its_name(model, ph
         os.rename(source, target)
 
     build_index(model, photos, out=tmp_path / "whole", k=4)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(os, "replace", replace)
-        build_index(model, photos, out=tmp_path / "index", k=4)
+        with pytest.raises(KeyboardInterrupt):
+            build_index(model, photos, out=tmp_path / "index", k=4)
     assert not (tmp_path / "index").exists()
     build_index(model, photos, out=tmp_path / "index", k=4)
     assert same(tmp_path / "whole", tmp_path / "index")
