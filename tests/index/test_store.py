@@ -4,11 +4,12 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 
 from memviz.errors import LayerError, StoreError
 from memviz.images import open_image
-from memviz.index import build_index, load_index
+from memviz.index import build_index, load_index, store
 from memviz.index.crops import crop, seen_box
 from memviz.index.store import write_index
 from memviz.index.topk import TopK
@@ -143,12 +144,20 @@ def test_types_on_disk(index):
     }  # fmt: skip
 
 
-def test_reads_one_layer_of_many(tmp_path):
-    """A query decodes the rows of its layer, not of the whole index."""
+def test_reads_one_layer_of_many(tmp_path, monkeypatch):
     layers = [Layer(f"layer{n}", "Conv2d", 4, 2, 2, None, None, None, None, False) for n in range(5)]
     no_images = {name: [] for name in ("path", "width", "height", "prediction", "error")}
-    write_index(tmp_path, {}, no_images, layers, TopK(20, 3))
-    groups = pq.ParquetFile(tmp_path / "stats.parquet").metadata
-    assert groups.num_row_groups == 5
-    bounds = [groups.row_group(n).column(0).statistics for n in range(5)]
-    assert [(each.min, each.max) for each in bounds] == [(layer.address, layer.address) for layer in layers]
+    state = TopK(20, 3)
+    state.update(torch.rand(3, 20), torch.zeros(3, 20, dtype=torch.int32), torch.arange(3))
+    write_index(tmp_path, {}, no_images, layers, state)
+    read = []
+    original = pq.ParquetFile.read_row_groups
+
+    def spy(file, groups, **options):
+        read.extend(groups)
+        return original(file, groups, **options)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_groups", spy)
+    rows = store._read(tmp_path / "top.parquet", "layer3")
+    assert read == [3]
+    assert (len(rows), set(rows["address"])) == (4 * 2 * 3, {"layer3"})
