@@ -8,6 +8,9 @@ import warnings
 
 from memviz.errors import MemvizError
 
+# What typer makes of Ctrl-C: 128 + SIGINT, as shells have it.
+INTERRUPTED = 130
+
 
 def main() -> None:
     """Runs the command line; errors that memviz knows end it with one message, without a traceback."""
@@ -21,9 +24,10 @@ def main() -> None:
         app()
     except MemvizError as error:
         sys.exit(f"Error: {error}")
-    except KeyboardInterrupt:
-        print("\nInterrupted. What was finished is kept; the same command goes on from there.", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            print("\nInterrupted. What was finished is kept; the same command goes on from there.", file=sys.stderr)
+        raise
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
             raise

@@ -67,8 +67,10 @@ class Renders:
 
     def sheet(self, title: str = "", columns: int | None = None) -> Image.Image:
         """All pictures on one labelled sheet."""
+        import pandas as pd
+
         rows = self.table.itertuples()
-        labels = [str(row.objective) if row.unit is None or row.unit != row.unit else str(row.unit) for row in rows]
+        labels = [str(row.objective) if pd.isna(row.unit) else str(row.unit) for row in rows]
         states = self.table["state"].tolist()
         pictures = [None if state == "dead" else image for state, image in zip(states, self.pil(), strict=True)]
         return contact_sheet(pictures, labels, title, columns)
@@ -163,11 +165,13 @@ def render(
                 "Give a layer, or an objective such as memviz.objectives.score() (without units and out)."
             )
         given = objective if isinstance(objective, (list, tuple)) else [objective]
+        if not given:
+            raise RenderError("The list of objectives is empty. Give one or more.")
         objectives = [_checked(as_objective(item), model) for item in given]
         header = _header(model, objectives, config, seed)
         return _table(_draw(model, objectives, config, seed, progress), objectives, [None] * len(objectives), header)
     row, wanted = _units(model, layer, units)
-    if objective not in _UNIT_OBJECTIVES:
+    if not isinstance(objective, str) or objective not in _UNIT_OBJECTIVES:
         raise RenderError(f"objective={objective!r}: of the units of a layer, give 'channel' or 'neuron'.")
     make = _UNIT_OBJECTIVES[objective]
     by_unit = {unit: make(row.address, unit) for unit in wanted}
@@ -204,7 +208,9 @@ def _units(model: Model, layer: str, units: int | Iterable[int] | None) -> tuple
             raise LayerError(f"{layer!r}: write a unit as address:number, and then give no units.")
         layer, units = address, int(unit)
     row = model.layers[layer]
-    wanted = list(range(row.channels)) if units is None else [units] if isinstance(units, int) else list(units)
+    wanted = (
+        list(range(row.channels)) if units is None else [units] if isinstance(units, (int, np.integer)) else list(units)
+    )
     wanted = list(dict.fromkeys(int(unit) for unit in wanted))
     wrong = [unit for unit in wanted if not 0 <= unit < row.channels]
     if wrong or not wanted:
@@ -226,11 +232,15 @@ def _draw(
 def _batches(
     model: Model, objectives: Sequence[Objective | Lucent], config: RenderConfig, seed: int, progress: bool | None
 ) -> Iterator[tuple[list[Objective | Lucent], list[Drawn]]]:
-    engine = Engine(model, objectives, config, seed)
-    images = sum(objective.images if isinstance(objective, Lucent) else 1 for objective in objectives)
+    # The caller may be in inference mode, where there are no gradients.
+    with torch.inference_mode(False):
+        engine = Engine(model, objectives, config, seed)
+    images = sum(objective.images for objective in objectives)
     with show_progress("Rendering", images * config.steps, "steps", progress) as advance:
         for chunk in engine.chunks(objectives):
-            yield chunk, engine.draw(chunk, advance)
+            with torch.inference_mode(False):
+                drawn = engine.draw(chunk, advance)
+            yield chunk, drawn
 
 
 def _draw_into(
@@ -255,11 +265,13 @@ def _draw_into(
                 saved.add(next(left), drawn.picture, record)
             saved.save()
     units = sorted(saved.units)
-    if objectives or not (saved.folder / CONTACT_SHEET).is_file():
-        pictures = [Image.open(path) if (path := saved.path(unit)) else None for unit in units]
-        sheet = contact_sheet(pictures, [str(unit) for unit in units], f"{model.name}  {saved.layer.address}")
-        with replacing(saved.folder / CONTACT_SHEET) as temporary:
-            sheet.save(temporary)
+    sheet, manifest = saved.folder / CONTACT_SHEET, saved.folder / MANIFEST
+    # An interrupted run leaves a sheet that is older than the manifest, or none.
+    if not sheet.is_file() or sheet.stat().st_mtime_ns < manifest.stat().st_mtime_ns:
+        pictures = [saved.picture(unit) for unit in units]
+        drawn_sheet = contact_sheet(pictures, [str(unit) for unit in units], f"{model.name}  {saved.layer.address}")
+        with replacing(sheet) as temporary:
+            drawn_sheet.save(temporary)
 
 
 def _table(
@@ -274,7 +286,7 @@ def _table(
     steps, seed = header["config"]["steps"], header["seed"]
     pictures = iter(drawn)
     for objective, unit in zip(objectives, units, strict=True):
-        for _ in range(objective.images if isinstance(objective, Lucent) else 1):
+        for _ in range(objective.images):
             picture = next(pictures)
             rows.append((unit, str(objective), picture.activation, picture.peak, steps, seed, picture.state))
     columns = ["unit", "objective", "activation", "peak", "steps", "seed", "state"]
@@ -287,9 +299,9 @@ def _loaded(saved: SavedRenders, objectives: dict[int, Objective], size: tuple[i
 
     images, rows = [], []
     for unit, objective in objectives.items():
-        record, path = saved.units[unit], saved.path(unit)
+        record, picture = saved.units[unit], saved.picture(unit)
         # A dead unit has no picture: mid-grey stands for it, as its state says.
-        array = np.asarray(Image.open(path), dtype=np.float32) / 255 if path else np.full((*size, 3), 0.5, np.float32)
+        array = np.asarray(picture, dtype=np.float32) / 255 if picture else np.full((*size, 3), 0.5, np.float32)
         images.append(torch.from_numpy(array).permute(2, 0, 1).contiguous())
         keys = ("activation", "peak", "steps", "seed", "state")
         rows.append({"unit": unit, "objective": str(objective)} | {key: record[key] for key in keys})

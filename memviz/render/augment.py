@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from memviz.errors import RenderError
+
 
 @dataclass(frozen=True)
 class RandomTransforms:
@@ -26,10 +28,16 @@ class RandomTransforms:
     rotate: float = 10.0
     scale: float = 0.1
 
+    def __post_init__(self) -> None:
+        if not (self.jitter >= 0 and self.rotate >= 0 and 0 <= self.scale < 1):
+            raise RenderError(f"{self}: jitter and rotate must be 0 or more, scale at least 0 and below 1.")
+
     def draw(self, steps: int, size: tuple[int, int], generator: Generator) -> Tensor:
         """Affine maps (steps, 2, 3) of one picture, from output to input, in the units of `grid_sample`."""
         height, width = size
-        shift_x, shift_y, turn, zoom = torch.rand(4, steps, generator=generator, device="cpu") * 2 - 1
+        shift_x, shift_y, turn, zoom = (
+            torch.rand(4, steps, generator=generator, dtype=torch.float32, device="cpu") * 2 - 1
+        )
         angle, factor = torch.deg2rad(turn * self.rotate), 1 + zoom * self.scale
         cosine, sine = angle.cos() / factor, angle.sin() / factor
         # Coordinates run from -1 to 1 in both axes, so a turn of an oblong picture needs the ratio of its sides.

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,13 +17,16 @@ from memviz.layers import fold_batch_norms, private_copy, truncate
 from memviz.models import Model
 from memviz.progress import Advance
 from memviz.render.config import RenderConfig
-from memviz.render.objectives import OUTPUT, Lucent, Objective, ObjectiveBatch, lucent_names, resolve_lucent
+from memviz.render.objectives import Lucent, Objective, ObjectiveBatch, lucent_names, resolve_lucent
 from memviz.render.redirect import redirect_relus
 
 # Lucid redirects the gradient for the first 16 steps (optvis/overrides/redirected_relu_grad.py).
 REDIRECTED_STEPS = 16
 # Larger batches bring a CPU nothing; a GPU is full long before 128 pictures of 128 px.
 MOST_IMAGES = {"cpu": 16, "cuda": 128}
+# Adam's usual 1e-8 leaves a grey square of a unit with tiny weights, as 17 of ResNet-152's first 64 have; with
+# this one a picture does not depend on its unit's scale. Its square is still a normal float32.
+ADAM_EPSILON = 1e-16
 
 
 @dataclass(frozen=True)
@@ -75,11 +78,24 @@ class Engine:
         self._names = lucent_names(model.module)
         private = private_copy(model.module, channels_last=False)
         addresses = {term.address for o in objectives if isinstance(o, Objective) for _, term in o.terms}
-        for objective in objectives:
-            if isinstance(objective, Lucent):
-                addresses |= self._addresses(objective, private)
-        self._network = self._prepared(truncate(private, sorted(addresses)))
-        self._bytes_per_image = self._measure()
+        with self._running():
+            for objective in objectives:
+                if isinstance(objective, Lucent):
+                    addresses |= self._addresses(objective, private)
+            self._network = self._prepared(truncate(private, sorted(addresses)) if addresses else _NoLayers())
+            self._bytes_per_image = self._measure()
+
+    @contextlib.contextmanager
+    def _running(self) -> Iterator[None]:
+        """Says what to do where the network does not run at the pictures' size."""
+        try:
+            yield
+        except RuntimeError as error:
+            height, width = self.model.inputs.size
+            raise RenderError(
+                f"{self.model.name} does not run up to there on pictures of {self.size[0]}x{self.size[1]} px "
+                f"({error}). Choose a larger size, or the network's own, {height}x{width}."
+            ) from error
 
     def _prepared(self, network: nn.Module) -> nn.Module:
         if isinstance(network, torch.fx.GraphModule):
@@ -123,15 +139,8 @@ class Engine:
 
         weights = {tensor.untyped_storage().data_ptr() for tensor in self._network.parameters()}
         picture = torch.full((1, 3, *self.size), 0.5, device=self.device, requires_grad=True)
-        try:
-            with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-                self._forward(self._network, picture)
-        except RuntimeError as error:
-            height, width = self.model.inputs.size
-            raise RenderError(
-                f"{self.model.name} does not run up to there on pictures of {self.size[0]}x{self.size[1]} px "
-                f"({error}). Choose a larger size, or the network's own, {height}x{width}."
-            ) from error
+        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            self._forward(self._network, picture)
         return sum(size for pointer, size in kept.items() if pointer not in weights)
 
     def chunks(self, objectives: Sequence[Objective | Lucent]) -> Iterator[list[Objective | Lucent]]:
@@ -142,12 +151,11 @@ class Engine:
         chunk: list[Objective | Lucent] = []
         images = 0
         for objective in objectives:
-            count = objective.images if isinstance(objective, Lucent) else 1
-            if chunk and images + count > most:
+            if chunk and images + objective.images > most:
                 yield chunk
                 chunk, images = [], 0
             chunk.append(objective)
-            images += count
+            images += objective.images
         if chunk:
             yield chunk
 
@@ -159,19 +167,21 @@ class Engine:
             advance: told of each finished step of each picture.
         """
         drawn, alive = self._optimized(objectives, advance)
-        blocked = [row for row, lives in enumerate(alive) if not lives]
-        singles = not any(isinstance(objective, Lucent) for objective in objectives)
-        if blocked and singles:
+        blocked: list[Objective | Lucent] = []
+        rows: list[int] = []
+        row = 0
+        for objective in objectives:
+            own = range(row, row := row + objective.images)
+            # Pictures that share an objective are drawn again together.
+            if not all(alive[place] for place in own):
+                blocked.append(objective)
+                rows += own
+        if blocked:
             redirected = private_copy(self._network, channels_last=False)
             redirect_relus(redirected)
-            again, lives = self._optimized([objectives[row] for row in blocked], lambda count=1: None, redirected)
-            for row, picture, success in zip(blocked, again, lives, strict=True):
-                drawn[row] = Drawn(
-                    picture.picture, picture.activation, picture.peak, "redirected" if success else "dead"
-                )
-        elif blocked:
-            for row in blocked:
-                drawn[row] = Drawn(drawn[row].picture, drawn[row].activation, drawn[row].peak, "dead")
+            again, lives = self._optimized(blocked, lambda count=1: None, redirected)
+            for row, picture, success in zip(rows, again, lives, strict=True):
+                drawn[row] = replace(picture, state="redirected" if success else "dead")
         return drawn
 
     def _optimized(
@@ -185,7 +195,12 @@ class Engine:
         maps = [transforms.draw(config.steps, self.size, generator) for generator in generators] if transforms else []
         thetas = torch.stack(maps, dim=1).to(self.device) if maps else None
         batch = ObjectiveBatch(objectives, self._names, self.device)
-        optimizer = torch.optim.Adam([parameters], lr=config.learning_rate, fused=self.device.type in ("cpu", "cuda"))
+        optimizer = torch.optim.Adam(
+            [parameters],
+            lr=config.learning_rate,
+            eps=ADAM_EPSILON,
+            fused=self.device.type in ("cpu", "cuda"),
+        )
         alive = torch.zeros(len(generators), dtype=torch.bool, device=self.device)
         redirected_steps = REDIRECTED_STEPS if first is not None else 0
         if redirected_steps >= config.steps:
@@ -210,8 +225,7 @@ class Engine:
     def _generators(self, objectives: Sequence[Objective | Lucent]) -> list[Generator]:
         names = []
         for objective in objectives:
-            count = objective.images if isinstance(objective, Lucent) else 1
-            names += [f"{objective}/{place}" if place else str(objective) for place in range(count)]
+            names += [f"{objective}/{place}" if place else str(objective) for place in range(objective.images)]
         return [Generator("cpu").manual_seed(seed_of(self.seed, name)) for name in names]
 
     def _finished(
@@ -228,7 +242,7 @@ class Engine:
             )
         rows: list[Objective | Lucent] = []
         for objective in objectives:
-            rows += [objective] * (objective.images if isinstance(objective, Lucent) else 1)
+            rows += [objective] * objective.images
         return [
             Drawn(picture, value, _peak(objective, activations, row, value), "ok")
             for row, (objective, picture, value) in enumerate(
@@ -237,11 +251,18 @@ class Engine:
         ]
 
 
+class _NoLayers(nn.Module):
+    """In place of a network at which no objective looks, only at the picture."""
+
+    def forward(self, pictures: Tensor) -> dict[str, Tensor]:
+        return {}
+
+
 def _peak(objective: Objective | Lucent, activations: dict[str, Tensor], row: int, value: float) -> float:
     if isinstance(objective, Objective) and len(objective.terms) == 1:
-        _, term = objective.terms[0]
-        if term.kind in ("channel", "neuron") and term.address != OUTPUT:
-            return float(activations[term.address][row, term.unit].float().max())
+        weight, term = objective.terms[0]
+        if term.kind in ("channel", "neuron"):
+            return float((weight * activations[term.address][row, term.unit].float()).max())
     return value
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -51,10 +51,15 @@ class Term:
 class Objective:
     """A weighted sum of terms, to maximize."""
 
+    images: ClassVar[int] = 1
+
     terms: tuple[tuple[float, Term], ...]
 
     def __add__(self, other: Objective) -> Objective:
         return Objective(self.terms + other.terms) if isinstance(other, Objective) else NotImplemented
+
+    def __radd__(self, other: Any) -> Objective:
+        return self if other == 0 else NotImplemented  # where sum() starts
 
     def __mul__(self, factor: float) -> Objective:
         return Objective(tuple((factor * weight, term) for weight, term in self.terms))
@@ -147,14 +152,14 @@ class ObjectiveBatch:
     def __init__(
         self, objectives: Sequence[Objective | Lucent], names: Mapping[str, str], device: torch.device
     ) -> None:
-        self.count = sum(objective.images if isinstance(objective, Lucent) else 1 for objective in objectives)
+        self.count = sum(objective.images for objective in objectives)
         self._names = names
-        self._lucent: list[tuple[slice, LucentObjective]] = []
+        self._lucent: list[tuple[slice, Lucent]] = []
         grouped: dict[tuple[Kind, str], list[tuple[int, float, Term]]] = defaultdict(list)
         row = 0
         for objective in objectives:
             if isinstance(objective, Lucent):
-                self._lucent.append((slice(row, row + objective.images), objective.objective))
+                self._lucent.append((slice(row, row + objective.images), objective))
                 row += objective.images
             else:
                 for weight, term in objective.terms:
@@ -175,7 +180,13 @@ class ObjectiveBatch:
                     return pictures[rows]
                 return activations[resolve_lucent(name, self._names)][rows]
 
-            gain = -objective(look) / (rows.stop - rows.start)
+            loss = objective.objective(look)
+            if not isinstance(loss, Tensor):
+                raise RenderError(
+                    f"{objective} gave {loss!r} instead of a tensor. If it speaks about several pictures together, "
+                    "say how many: memviz.objectives.Lucent(objective, images=4)."
+                )
+            gain = -loss / (rows.stop - rows.start)
             values = values.index_add(
                 0, torch.arange(rows.start, rows.stop, device=values.device), gain.expand(rows.stop - rows.start)
             )
@@ -190,10 +201,10 @@ class _Group:
     ) -> None:
         self.kind, self.address = kind, address
         self.rows = torch.tensor([row for row, _, _ in items], device=device)
-        self.weights = torch.tensor([weight for _, weight, _ in items], device=device)
+        self.weights = torch.tensor([weight for _, weight, _ in items], dtype=torch.float32, device=device)
         self.units = torch.tensor([term.unit for _, _, term in items], device=device)
         self.positions = [term.position for _, _, term in items]
-        self.vectors = torch.tensor([term.vector for _, _, term in items], device=device)
+        self.vectors = torch.tensor([term.vector for _, _, term in items], dtype=torch.float32, device=device)
 
 
 def _channel(maps: Tensor, group: _Group) -> Tensor:
@@ -204,7 +215,14 @@ def _neuron(maps: Tensor, group: _Group) -> Tensor:
     if maps.dim() == 2:
         return maps[group.rows, group.units]
     centre = (maps.shape[2] // 2, maps.shape[3] // 2)
-    places = torch.tensor([position or centre for position in group.positions], device=maps.device)
+    positions = [position or centre for position in group.positions]
+    for y, x in positions:
+        if not (0 <= y < maps.shape[2] and 0 <= x < maps.shape[3]):
+            raise LayerError(
+                f"{group.address} has positions (0, 0) to ({maps.shape[2] - 1}, {maps.shape[3] - 1}) on pictures of "
+                f"this size; given was ({y}, {x})."
+            )
+    places = torch.tensor(positions, device=maps.device)
     return maps[group.rows, group.units, places[:, 0], places[:, 1]]
 
 
@@ -218,7 +236,12 @@ def _direction(maps: Tensor, group: _Group) -> Tensor:
 
 
 def _score(out: Tensor, group: _Group) -> Tensor:
-    return out.flatten(1)[group.rows, 0]
+    if out[0].numel() != 1:
+        raise RenderError(
+            f"The network gives {out[0].numel()} numbers a picture, so it has no score to maximize. "
+            "Choose one of its layers and a unit."
+        )
+    return out.flatten()[group.rows]
 
 
 _KINDS: dict[Kind, Callable[[Tensor, _Group], Tensor]] = {
@@ -230,11 +253,10 @@ _KINDS: dict[Kind, Callable[[Tensor, _Group], Tensor]] = {
 
 
 def checked(objective: Objective, layers: LayerTable) -> Objective:
-    """The objective with ordinals resolved to addresses, and its units and positions found valid.
+    """The objective with ordinals resolved to addresses, and its units found valid.
 
     Raises:
-        LayerError: a layer, unit or position that the network does not have, or a direction of the
-            wrong length.
+        LayerError: a layer or unit that the network does not have, or a direction of the wrong length.
     """
     terms = []
     for weight, term in objective.terms:

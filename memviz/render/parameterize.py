@@ -62,13 +62,15 @@ class Fourier:
     def start(self, size: tuple[int, int], generator: Generator) -> Tensor:
         """Coefficients (3, H, W // 2 + 1, 2), real and imaginary."""
         height, width = size
-        return self.sd * torch.randn(3, height, width // 2 + 1, 2, generator=generator, device="cpu")
+        return self.sd * torch.randn(
+            3, height, width // 2 + 1, 2, generator=generator, dtype=torch.float32, device="cpu"
+        )
 
     def pictures(self, parameters: Tensor, size: tuple[int, int]) -> Tensor:
         """Pictures (N, 3, H, W) in [0, 1]."""
         height, width = size
-        vertical = torch.fft.fftfreq(height, device=parameters.device)[:, None]
-        horizontal = torch.fft.rfftfreq(width, device=parameters.device)
+        vertical = torch.fft.fftfreq(height, dtype=parameters.dtype, device=parameters.device)[:, None]
+        horizontal = torch.fft.rfftfreq(width, dtype=parameters.dtype, device=parameters.device)
         frequency = torch.hypot(vertical, horizontal).clamp(min=1 / max(height, width))
         # Mixing the colours is linear, so it may come before the inverse transform, on half the values.
         coefficients = parameters * (0.25 / frequency**self.decay)[..., None]
@@ -93,7 +95,7 @@ class Pixel:
 
     def start(self, size: tuple[int, int], generator: Generator) -> Tensor:
         """Values (3, H, W)."""
-        return self.sd * torch.randn(3, *size, generator=generator, device="cpu")
+        return self.sd * torch.randn(3, *size, generator=generator, dtype=torch.float32, device="cpu")
 
     def pictures(self, parameters: Tensor, size: tuple[int, int]) -> Tensor:
         """Pictures (N, 3, H, W) in [0, 1]."""

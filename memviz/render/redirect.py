@@ -46,7 +46,8 @@ class RedirectedReLU(nn.Module):
 
 def redirect_relus(network: nn.Module) -> None:
     """Replaces, in place, every ReLU of a private network: modules, and in a traced one also functions."""
-    for address, part in list(network.named_modules()):
+    # One ReLU may stand at several addresses.
+    for address, part in list(network.named_modules(remove_duplicate=False)):
         if isinstance(part, nn.ReLU):
             network.set_submodule(address, RedirectedReLU())
     if isinstance(network, fx.GraphModule):

@@ -17,6 +17,7 @@ from memviz.layers import Layer
 
 MANIFEST = "manifest.json"
 KIND, FORMAT = "memviz-renders", 1
+_RECORD = ("activation", "peak", "steps", "seed", "state")
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,21 @@ class SavedRenders:
         """A unit's picture; None if it is dead or not there."""
         file = self.units.get(unit, {}).get("file")
         return self.folder / file if file else None
+
+    def picture(self, unit: int) -> Image.Image | None:
+        """A unit's picture, read; None if it is dead or not there.
+
+        Raises:
+            StoreError: a file that is no picture any more.
+        """
+        path = self.path(unit)
+        if path is None:
+            return None
+        try:
+            with Image.open(path) as image:
+                return image.convert("RGB")
+        except (OSError, SyntaxError) as error:
+            raise StoreError(f"{path} is damaged ({error}). Delete it and render again.") from error
 
     def add(self, unit: int, picture: Tensor, record: dict[str, Any]) -> None:
         """Saves the picture (3, H, W) in [0, 1] of a unit; of a dead unit only the record."""
@@ -67,10 +83,10 @@ def to_pil(picture: Tensor) -> Image.Image:
 
 
 def load_renders(folder: str | os.PathLike[str]) -> SavedRenders:
-    """Opens a folder of one layer's pictures.
+    """Opens a folder of one layer's pictures; a unit whose picture is gone counts as not drawn.
 
     Raises:
-        StoreError: no manifest, a damaged one, or a picture that it names and that is gone.
+        StoreError: no manifest, or a damaged one.
     """
     path = Path(folder)
     manifest = read_json(path / MANIFEST)
@@ -78,6 +94,8 @@ def load_renders(folder: str | os.PathLike[str]) -> SavedRenders:
         raise StoreError(f"{path / MANIFEST} is not a manifest of memviz renders of format {FORMAT}.")
     try:
         units = {int(unit): record for unit, record in manifest["units"].items()}
+        for record in units.values():
+            _ = [record[key] for key in _RECORD]
         layer = Layer.from_dict(manifest["layer"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StoreError(f"{path / MANIFEST} is damaged ({error!r}). Delete the folder and render again.") from error
@@ -92,9 +110,16 @@ def open_renders(folder: Path, header: dict[str, Any], layer: Layer) -> SavedRen
         StoreError: the folder holds pictures of other weights, another layer or another config.
     """
     header = {"kind": KIND, "format": FORMAT} | header | {"layer": layer.to_dict()}
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise StoreError(f"{existing} is a file, so it cannot hold pictures. Choose another folder.")
     if not (folder / MANIFEST).exists():
         return SavedRenders(folder, header | provenance(), layer, {})
     saved = load_renders(folder)
+    if saved.layer.address != layer.address:
+        raise StoreError(
+            f"{folder} holds pictures of {saved.layer.address}, not of {layer.address}. Choose another folder."
+        )
     for key in ("model", "weights", "config", "seed"):
         if saved.manifest.get(key) != header[key]:
             raise StoreError(
