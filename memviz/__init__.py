@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from memviz.errors import MemvizError as MemvizError
     from memviz.gallery.build import gallery as gallery
+    from memviz.images import sample_photos as sample_photos
     from memviz.index import Index as Index
     from memviz.index import build_index as build_index
     from memviz.index import load_index as load_index
@@ -38,6 +39,7 @@ _HOME = {
     "load_model": "memviz.models",
     "objectives": "memviz.render",
     "render": "",
+    "sample_photos": "memviz.images",
     "wrap": "memviz.models",
 }
 __all__ = sorted(_HOME)

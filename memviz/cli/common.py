@@ -57,8 +57,22 @@ def parse_units(text: str | None) -> list[int] | None:
 
 
 def echo_table(table: pd.DataFrame, digits: int = 3) -> None:
-    """Prints a table at its full width, so that it can also be piped."""
+    """Prints a table at its full width, so that it can also be piped: text to the left, numbers to the right."""
+    from pandas.api.types import is_numeric_dtype
+
+    columns = []
+    for name in table.columns:
+        values = [_cell(value, digits) for value in table[name]]
+        width = max(map(len, [name, *values]))
+        align = str.rjust if is_numeric_dtype(table[name]) else str.ljust
+        columns.append([align(text, width) for text in [name, *values]])
+    for cells in zip(*columns, strict=True):
+        typer.echo("  ".join(cells).rstrip())
+
+
+def _cell(value: object, digits: int) -> str:
     import pandas as pd
 
-    with pd.option_context("display.max_colwidth", None):
-        typer.echo(table.to_string(index=False, float_format=lambda value: f"{value:.{digits}f}", na_rep=""))
+    if pd.isna(value):
+        return ""
+    return f"{value:.{digits}f}" if isinstance(value, float) else str(value)

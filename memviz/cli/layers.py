@@ -30,9 +30,9 @@ def layers(
         typer.echo("\nThe convolutions and residual blocks; --all shows every module.", err=True)
 
 
-def _row(layer: Layer) -> tuple[str, ...]:
+def _row(layer: Layer) -> tuple[str | int, ...]:
     field = f"{layer.receptive_field[0]}x{layer.receptive_field[1]}" if layer.receptive_field else "all"
     stride = f"{layer.stride[0]:.4g}" if layer.stride else ""
     kind = f"{layer.kind} (block)" if layer.block else layer.kind
     size = f"{layer.height}x{layer.width}"
-    return layer.address, kind, layer.ordinal or "", str(layer.channels), size, stride, field
+    return layer.address, kind, layer.ordinal or "", layer.channels, size, stride, field

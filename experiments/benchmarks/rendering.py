@@ -1,0 +1,135 @@
+"""Times torch-lucent's `render_vis` and memviz on the same units of the same weights, in one run.
+
+    uv run python experiments/benchmarks/rendering.py
+
+Writes a table for this folder's README to standard output. Lucent draws `--units` units a layer, one
+after the other, as it does; memviz draws 16 together, those among them, as a user would. Each
+picture is judged on the plain network at the scale at which its tool optimizes it: lucent's at
+227 px, since it runs the whole network, memviz's at 128 px.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import platform
+import statistics
+import time
+import warnings
+from importlib import metadata
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import memviz
+from memviz.layers import truncate
+from memviz.render import RenderConfig, objectives
+from memviz.render.engine import Engine
+
+LAYERS = ("alexnet.conv4", "resnet.layer2.3", "resnet.layer3.20")
+TOGETHER = 16
+LUCENT_SIZE = 227
+
+
+def reached(module: torch.nn.Module, layer: str, unit: int, picture: Tensor) -> tuple[float, float]:
+    """Mean over positions and peak of a unit's activation on a picture (3, H, W)."""
+    with torch.no_grad():
+        maps = truncate(module, [layer])(picture[None])[layer][0, unit]
+    return maps.mean().item(), maps.max().item()
+
+
+def draw_with_lucent(module: torch.nn.Module, layer: str, unit: int, steps: int) -> tuple[float, Tensor]:
+    """Seconds and picture (3, 227, 227), on a fresh copy since lucent leaves its hooks behind."""
+    from lucent.optvis import objectives as lucent_objectives
+    from lucent.optvis import render as lucent_render
+
+    fresh = copy.deepcopy(module)
+    start = time.perf_counter()
+    picture = lucent_render.render_vis(
+        fresh,
+        lucent_objectives.channel(layer.replace(".", "_"), unit),
+        thresholds=(steps,),
+        preprocess=False,
+        progress=False,
+        show_image=False,
+        fixed_image_size=LUCENT_SIZE,
+    )[0]
+    seconds = time.perf_counter() - start
+    picture = torch.from_numpy(picture).permute(0, 3, 1, 2)
+    size = (LUCENT_SIZE, LUCENT_SIZE)
+    picture = torch.nn.functional.interpolate(picture, size=size, mode="bilinear", align_corners=True)
+    return seconds, picture[0]
+
+
+def step_over_bare(model: memviz.Model, layer: str, rounds: int, steps: int = 6) -> tuple[float, float]:
+    """Median seconds of an engine step and of the bare forward and backward pass, measured in turns."""
+    wanted = [objectives.channel(layer, unit) for unit in range(TOGETHER)]
+    engine = Engine(model, wanted, RenderConfig(steps=steps))
+    picture = torch.rand(TOGETHER, 3, *engine.size).contiguous(memory_format=torch.channels_last).requires_grad_()
+    rows = torch.arange(TOGETHER)
+
+    def bare() -> None:
+        for _ in range(steps):
+            maps = engine._network(picture)[layer]
+            torch.autograd.grad(maps[rows, rows].mean(), picture)
+
+    def ours() -> None:
+        engine._optimized(wanted, lambda count=1: None)
+
+    ours(), bare()
+    times: dict[str, list[float]] = {"ours": [], "bare": []}
+    for _ in range(rounds):
+        for name, function in (("ours", ours), ("bare", bare)):
+            start = time.perf_counter()
+            function()
+            times[name].append((time.perf_counter() - start) / steps)
+    return statistics.median(times["ours"]), statistics.median(times["bare"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--layers", nargs="+", default=LAYERS)
+    parser.add_argument("--units", type=int, default=2, help="units a layer that lucent draws")
+    parser.add_argument("--lucent-steps", type=int, default=512, help="lucent's own default is 512; 0 leaves it out")
+    parser.add_argument("--steps", type=int, default=RenderConfig().steps, help="of memviz")
+    parser.add_argument("--rounds", type=int, default=5, help="of the comparison with the bare pass")
+    arguments = parser.parse_args()
+    # Lucent 0.1.8 hands kornia and torch what they have since deprecated.
+    warnings.simplefilter("ignore")
+    model = memviz.load_model("resmem")
+    drawn, steps = [], []
+    for layer in arguments.layers:
+        start = time.perf_counter()
+        images, _ = memviz.render(model, layer, range(TOGETHER), steps=arguments.steps)
+        ours = (time.perf_counter() - start) / TOGETHER
+        for unit in range(arguments.units):
+            mean, peak = reached(model.module, layer, unit, images[unit])
+            row = f"| {layer}:{unit} | {ours:.2f} | {mean:.4f} | {peak:.4f} |"
+            if arguments.lucent_steps:
+                seconds, picture = draw_with_lucent(model.module, layer, unit, arguments.lucent_steps)
+                lucent_mean, lucent_peak = reached(model.module, layer, unit, picture)
+                row += f" {seconds:.1f} | {lucent_mean:.4f} | {lucent_peak:.4f} | {seconds / ours:.0f}x |"
+            drawn.append(row)
+            print(row, flush=True)
+        engine, bare = step_over_bare(model, layer, arguments.rounds)
+        steps.append(f"| {layer} | {1000 * engine / TOGETHER:.2f} | {1000 * bare / TOGETHER:.2f} | {engine / bare:.2f} |")
+        print(steps[-1], flush=True)
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("memviz", "torch", "torch-lucent"))
+    cpu = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
+    machine = f"{cpu[0] if cpu else platform.processor()}, {torch.get_num_threads()} threads, {platform.system()}"
+    print(f"\n{machine}; Python {platform.python_version()}, {versions}.")
+    print(f"memviz {arguments.steps} steps at 128 px, lucent {arguments.lucent_steps} steps at {LUCENT_SIZE} px.\n")
+    print("| unit | memviz s | mean | peak | lucent s | mean | peak | faster |\n|---|---|---|---|---|---|---|---|")
+    print("\n".join(drawn))
+    print(f"\n| layer, batch {TOGETHER} | engine step, ms a unit | bare, ms a unit | ratio |\n|---|---|---|---|")
+    print("\n".join(steps))
+
+
+def _cpuinfo() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.exists() else []
+
+
+if __name__ == "__main__":
+    main()
