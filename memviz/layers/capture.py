@@ -14,6 +14,11 @@ from torch import Tensor, nn
 
 from memviz.errors import LayerError, did_you_mean
 
+NO_TENSOR = (
+    "The layer {!r} cannot be looked at: it does not run in a forward pass, or gives no single tensor. "
+    "Choose one of its parts."
+)
+
 
 def submodule(module: nn.Module, address: str) -> nn.Module:
     """The module at a dotted address; an unknown one is a `LayerError` that lists the close names."""
@@ -35,8 +40,8 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     True
     """
     before = [(part, part.training) for part in module.modules()]
-    module.eval()
     try:
+        module.eval()
         yield
     finally:
         for part, training in before:
@@ -97,7 +102,7 @@ def capture(module: nn.Module, addresses: Iterable[str]) -> Iterator[dict[str, T
         autograd graph; of a module that runs more than once, the last.
 
     Raises:
-        LayerError: an address that the module does not have.
+        LayerError: an address that the module does not have, or, in the block, that gives no single tensor.
 
     Example:
         >>> import torch
@@ -111,6 +116,8 @@ def capture(module: nn.Module, addresses: Iterable[str]) -> Iterator[dict[str, T
 
     def keep(address: str) -> Callable[[Tensor], None]:
         def store(output: Tensor) -> None:
+            if not isinstance(output, Tensor):
+                raise LayerError(NO_TENSOR.format(address))
             activations[address] = output.clone()
 
         return store

@@ -39,10 +39,14 @@ class Interval:
         jump = self.jump / stride
         return Interval(jump, self.low + (padding - dilation * (kernel - 1)) * jump, self.high + padding * jump)
 
-    def resized(self, factor: float) -> Interval:
-        """The interval behind an interpolation that makes the axis `factor` times longer (two taps)."""
-        centre = (0.5 / factor - 0.5) * self.jump
-        return Interval(self.jump / factor, self.low + centre - self.jump, self.high + centre + self.jump)
+    def resized(self, mode: str, before: int, after: int, align_corners: bool = False) -> Interval:
+        """The interval behind an interpolation of the axis from `before` to `after` entries."""
+        if mode == "nearest":  # entry floor(i * before / after)
+            return Interval(self.jump * before / after, self.low - self.jump, self.high)
+        reach = (2 if mode == "bicubic" else 1) * self.jump
+        step = (before - 1) / max(after - 1, 1) if align_corners else before / after
+        centre = 0.0 if align_corners else (step - 1) / 2 * self.jump
+        return Interval(self.jump * step, self.low + centre - reach, self.high + centre + reach)
 
     def shifted(self, start: float, step: int = 1) -> Interval:
         """The interval behind a slice or, with a negative start, a padding."""
@@ -82,8 +86,7 @@ def _tensors(values: Any) -> Iterator[Tensor]:
 class FieldTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """While active, knows the receptive field of every tensor computed from `picture`.
 
-    `additions` holds the outputs of sums of two feature maps of equal shape: the junctions of
-    residual blocks.
+    `additions` counts the sums of two feature maps of equal shape: the junctions of residual blocks.
 
     Args:
         picture: (1, C, H, W), the network's input.
@@ -101,11 +104,16 @@ class FieldTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         # Tensors are kept beside their fields: an id is only unique while its tensor lives.
         self._known: dict[int, tuple[Field, Tensor]] = {id(picture): ((Interval(), Interval()), picture)}
         self.additions = 0
+        self._channels_last: set[int] = set()
 
     def field(self, tensor: Tensor) -> Field | None:
         """The field (vertical, horizontal) of a tensor, or None if it does not depend on the picture."""
         entry = self._known.get(id(tensor))
         return entry[0] if entry else None
+
+    def channels_last(self, tensor: Tensor) -> bool:
+        """Whether a tensor's axes were permuted to (N, H, W, C), as transformers and ConvNeXt do."""
+        return id(tensor) in self._channels_last
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -116,6 +124,8 @@ class FieldTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
             name = func.overloadpacket.__name__
             for tensor in _tensors(out):
                 self._known[id(tensor)] = (self._after(func, name, args, inputs, tensor), tensor)
+                if _permuted(name, args, any(map(self.channels_last, inputs))):
+                    self._channels_last.add(id(tensor))
             if name in ("add", "add_") and len(inputs) == 2 and inputs[0].shape == inputs[1].shape:
                 self.additions += 1
         return out
@@ -139,26 +149,64 @@ class FieldTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 rows.window(kernel[0], stride[0], padding[0], dilation[0]),
                 columns.window(kernel[1], stride[1], padding[1], dilation[1]),
             )
-        if name.startswith("upsample"):
+        if name in _INTERPOLATIONS:
+            mode, aligned = _INTERPOLATIONS[name], len(args) > 2 and args[2] is True
             return (
-                rows.resized(out.shape[-2] / first.shape[-2]),
-                columns.resized(out.shape[-1] / first.shape[-1]),
+                rows.resized(mode, first.shape[-2], out.shape[-2], aligned),
+                columns.resized(mode, first.shape[-1], out.shape[-1], aligned),
             )
         if name == "constant_pad_nd" or name.startswith(("reflection_pad2d", "replication_pad2d")):
             pads = [*args[1], 0, 0, 0, 0]
             return rows.shifted(-pads[2]), columns.shifted(-pads[0])
         if name == "slice" and out.dim() == 4 and len(args) > 1 and args[1] % 4 >= 2:
-            start, step = (args[2] or 0) if len(args) > 2 else 0, args[4] if len(args) > 4 else 1
+            length = first.shape[args[1]]
+            start = slice(args[2] if len(args) > 2 else 0, None).indices(length)[0]
+            step = args[4] if len(args) > 4 else 1
             if args[1] % 4 == 2:
                 return rows.shifted(start, step), columns
             return rows, columns.shifted(start, step)
-        local = torch.Tag.pointwise in func.tags or func.is_view or "batch_norm" in name
-        if (local or name in _LOCAL) and out.dim() >= 3 and out.shape[-2:] == first.shape[-2:]:
+        local = torch.Tag.pointwise in func.tags or func.is_view or name in _LOCAL or "batch_norm" in name
+        same = all(tensor.dim() >= 3 and tensor.shape[-2:] == out.shape[-2:] for tensor in inputs)
+        if local and same and not (name in ("transpose", "permute") and _turns(first.dim(), args)):
             for other_rows, other_columns in fields[1:]:
                 rows, columns = rows.union(other_rows), columns.union(other_columns)
             return rows, columns
         return WHOLE
 
 
-# Operations that move or copy whole feature maps without mixing their positions.
-_LOCAL = {"cat", "clone", "copy_", "_to_copy", "contiguous", "channel_shuffle", "native_dropout"}
+def _permuted(name: str, args: tuple[Any, ...], before: bool) -> bool:
+    """Whether the axes are (N, H, W, C) after an operation, of whose inputs one was so `before`."""
+    axes = list(args[1]) if name == "permute" else []
+    return axes == [0, 2, 3, 1] or (before and axes != [0, 3, 1, 2])
+
+
+def _turns(dimensions: int, args: tuple[Any, ...]) -> bool:
+    """Whether a transposition of axes moves the last two."""
+    if len(args) == 3:
+        return bool(max(args[1] % dimensions, args[2] % dimensions) >= dimensions - 2)
+    return [axis % dimensions for axis in args[1][-2:]] != [dimensions - 2, dimensions - 1]
+
+
+_INTERPOLATIONS = {
+    "upsample_nearest2d": "nearest",
+    "upsample_bilinear2d": "bilinear",
+    "upsample_bicubic2d": "bicubic",
+}
+# Operations that compute each entry alone, or move or copy whole feature maps without mixing their
+# positions, and that torch does not tag as pointwise.
+_LOCAL = {
+    "_prelu_kernel",
+    "_to_copy",
+    "_unsafe_view",
+    "cat",
+    "channel_shuffle",
+    "clone",
+    "contiguous",
+    "copy_",
+    "hardswish",
+    "hardswish_",
+    "log_sigmoid_forward",
+    "mish_",
+    "native_dropout",
+    "threshold_",
+}

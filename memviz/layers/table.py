@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 # The names that torchvision and timm give to the projection on a residual block's shortcut.
 _SHORTCUTS = {"downsample", "shortcut"}
+_CONVOLUTIONS = {"Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"}
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Layer:
 
     Attributes:
         address: torch's dotted name.
-        kind: the module's class.
+        kind: the module's class; for every kind of convolution torch's own, as "Conv2d".
         channels, height, width: output size; height and width are 1 for a vector.
         stride: input pixels (vertical, horizontal) between neighbouring outputs; None where
             every output sees the whole picture.
@@ -65,6 +66,11 @@ class Layer:
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
         return asdict(self)
+
+    @property
+    def is_convolution(self) -> bool:
+        """Whether it is a convolution, not a block that holds one (torchvision's `Conv2dNormActivation`)."""
+        return self.kind in _CONVOLUTIONS
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Layer:
@@ -118,11 +124,11 @@ class LayerTable(Sequence[Layer]):
 
     def convolutions(self) -> LayerTable:
         """The convolutions, shortcuts included."""
-        return LayerTable(layer for layer in self._layers if layer.kind.startswith("Conv"))
+        return LayerTable(layer for layer in self._layers if layer.is_convolution)
 
     def watched(self) -> LayerTable:
         """What an index watches unless told otherwise: the convolutions and the residual blocks."""
-        return LayerTable(layer for layer in self._layers if layer.kind.startswith("Conv") or layer.block)
+        return LayerTable(layer for layer in self._layers if layer.is_convolution or layer.block)
 
     def frame(self) -> pd.DataFrame:
         """The table as a data frame, one row a layer."""
@@ -147,7 +153,8 @@ def layer_table(module: nn.Module, example: Tensor, branches: Sequence[str] = ()
 
     Returns:
         Each submodule that ran and gave one tensor (N, C, H, W) or (N, C), in the order in which they
-        finished; of one that ran more than once, the last call.
+        finished; of one that ran more than once, the last call. Tokens (N, L, C) and maps whose axes are
+        permuted to (N, H, W, C), as inside transformers, have no row.
 
     Example:
         >>> network = nn.Sequential(nn.Conv2d(3, 8, 11, stride=4), nn.ReLU(), nn.MaxPool2d(3, 2))
@@ -156,25 +163,21 @@ def layer_table(module: nn.Module, example: Tensor, branches: Sequence[str] = ()
     """
     rows: dict[str, Layer] = {}
     blocks: set[str] = set()
-    running: list[str] = []
     handles = []
 
-    def enter(address: str) -> Any:
-        def hook(part: nn.Module, inputs: Any) -> None:
-            running.append(address)
-            additions.append(tracker.additions)
-
-        return hook
+    def enter(part: nn.Module, inputs: Any) -> None:
+        additions.append(tracker.additions)
 
     def leave(address: str) -> Any:
         def hook(part: nn.Module, inputs: Any, output: Any) -> None:
-            running.pop()
             # The innermost module that adds two feature maps is the block; its parents see the count too.
             if tracker.additions > additions.pop():
                 if any(part.children()):
                     blocks.add(address)
                 additions[:] = [tracker.additions] * len(additions)
             if address and isinstance(output, Tensor) and output.dim() in (2, 4) and output.shape[0] == 1:
+                if output.dim() == 4 and tracker.channels_last(output):
+                    return
                 rows.pop(address, None)
                 rows[address] = _row(address, part, output, tracker)
 
@@ -184,7 +187,7 @@ def layer_table(module: nn.Module, example: Tensor, branches: Sequence[str] = ()
     additions: list[int] = []
     try:
         for address, part in module.named_modules():
-            handles += [part.register_forward_pre_hook(enter(address)), part.register_forward_hook(leave(address))]
+            handles += [part.register_forward_pre_hook(enter), part.register_forward_hook(leave(address))]
         with evaluating(module), torch.no_grad(), tracker:
             module(example)
     finally:
@@ -205,7 +208,7 @@ def _row(address: str, part: nn.Module, output: Tensor, tracker: FieldTracker) -
             offset = ((rows.low + rows.high) / 2, (columns.low + columns.high) / 2)
     return Layer(
         address=address,
-        kind=type(part).__name__,
+        kind=_kind(part),
         channels=output.shape[1],
         height=output.shape[2] if is_map else 1,
         width=output.shape[3] if is_map else 1,
@@ -217,12 +220,17 @@ def _row(address: str, part: nn.Module, output: Tensor, tracker: FieldTracker) -
     )
 
 
+def _kind(part: nn.Module) -> str:
+    names = [each.__name__ for each in type(part).__mro__]
+    return next((name for name in names if name in _CONVOLUTIONS), names[0])
+
+
 def _numbered(rows: Iterable[Layer], blocks: set[str], branches: Sequence[str]) -> Iterator[Layer]:
     count: Counter[str] = Counter()
     for row in rows:
         parts = row.address.split(".")
         ordinal = None
-        if row.kind.startswith("Conv") and not _SHORTCUTS & set(parts):
+        if row.is_convolution and not _SHORTCUTS & set(parts):
             branch = parts[0] if parts[0] in branches else ""
             count[branch] += 1
             ordinal = f"{branch}@{count[branch]}"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, fx, nn
 
 from memviz.errors import LayerError
-from memviz.layers.capture import capture, evaluating, submodule
+from memviz.layers.capture import NO_TENSOR, capture, evaluating, submodule
 
 
 def truncate(module: nn.Module, addresses: Iterable[str]) -> fx.GraphModule | StoppedEarly:
@@ -37,38 +39,82 @@ def truncate(module: nn.Module, addresses: Iterable[str]) -> fx.GraphModule | St
         torch.Size([1, 8, 6, 6])
     """
     wanted = list(dict.fromkeys(addresses))
+    if not wanted:
+        raise LayerError("No layer was asked for. Give at least one address, such as 'alexnet.conv4'.")
     for address in wanted:
         submodule(module, address)
     tracer = _Tracer()
+    with _attributes_kept(module):
+        try:
+            with evaluating(module):
+                graph = tracer.trace(module)
+        except Exception:  # Tracing runs the network's own Python on proxies, which may raise anything.
+            return StoppedEarly(module, wanted)
+        return _cut(module, graph, tracer.outputs, wanted)
+
+
+@contextmanager
+def _attributes_kept(module: nn.Module) -> Iterator[None]:
+    """Undoes what tracing leaves on modules: constants of the computation, and proxies that `forward` stores."""
+    before = [(names, dict(names)) for part in module.modules() for names in (vars(part), part._buffers)]
     try:
-        with evaluating(module):
-            graph = tracer.trace(module)
-    except Exception:  # Tracing runs the network's own Python on proxies, which may raise anything.
-        return StoppedEarly(module, wanted)
-    if any(_changes_silently(node, module) for node in graph.nodes):
-        return StoppedEarly(module, wanted)
-    output = next(node for node in graph.nodes if node.op == "output")
-    found = tracer.outputs | {"": output.args[0]}
+        yield
+    finally:
+        for names, old in before:
+            names.clear()
+            names.update(old)
+
+
+def _cut(module: nn.Module, graph: fx.Graph, outputs: dict[str, Any], wanted: list[str]) -> fx.GraphModule:
+    end = next(node for node in graph.nodes if node.op == "output")
+    found = outputs | {"": end.args[0]}
     for address in wanted:
         if not isinstance(found.get(address), fx.Node):
-            raise LayerError(
-                f"The layer {address!r} cannot be looked at: it does not run in a forward pass, or gives no single "
-                "tensor. Choose one of its parts."
-            )
-    output.args = ({address: found[address] for address in wanted},)
+            raise LayerError(NO_TENSOR.format(address))
+    needed = _needed(graph, [found[address] for address in wanted], module)
+    last = next(node for node in reversed(graph.nodes) if node in needed)
+    end.args = (None,)
+    for node in reversed(graph.nodes):
+        if node not in needed and node.op not in ("placeholder", "output"):
+            graph.erase_node(node)
     truncated = fx.GraphModule(module, graph, "Truncated")
-    truncated.graph.eliminate_dead_code()
-    output = next(node for node in truncated.graph.nodes if node.op == "output")
-    results = dict(output.args[0])
+    results = {address: found[address] for address in wanted}
     for address, node in results.items():
-        # Whoever else reads the tensor may overwrite it in place.
-        if len(node.users) > 1:
+        # Whoever else reads the tensor, or another that shares its memory, may overwrite it in place.
+        if node is not last:
             with truncated.graph.inserting_after(node):
                 results[address] = truncated.graph.call_method("clone", (node,))
-    output.args = (results,)
+    end.args = (results,)
     truncated.delete_all_unused_submodules()
     truncated.recompile()
     return truncated
+
+
+def _needed(graph: fx.Graph, wanted: list[fx.Node], module: nn.Module) -> set[fx.Node]:
+    """What must run for some values: what they are computed from, and what overwrites that in place."""
+    order = {node: place for place, node in enumerate(graph.nodes)}
+    memory: dict[fx.Node, fx.Node] = {}
+    for node in graph.nodes:
+        shares = node.all_input_nodes and _may_share(node, module)
+        memory[node] = memory[node.all_input_nodes[0]] if shares else node
+    needed: set[fx.Node] = set()
+    adding = wanted
+    while adding:
+        while adding:
+            node = adding.pop()
+            if node not in needed:
+                needed.add(node)
+                adding += node.all_input_nodes
+        last_read: dict[fx.Node, int] = {}
+        for node in needed:
+            for read in node.all_input_nodes:
+                last_read[memory[read]] = max(order[node], last_read.get(memory[read], 0))
+        adding = [
+            node
+            for node in graph.nodes
+            if node not in needed and _in_place(node, module) and last_read.get(memory[node], 0) > order[node]
+        ]
+    return needed
 
 
 class _Tracer(fx.Tracer):
@@ -93,45 +139,76 @@ _IN_PLACE = {getattr(operator, name) for name in operator.__all__ if name.starts
 }
 
 
-def _changes_silently(node: fx.Node, module: nn.Module) -> bool:
-    """Whether a node's only effect is on its input, which dead-code elimination would lose."""
-    if node.users:
-        return False
+def _in_place(node: fx.Node, module: nn.Module) -> bool:
+    """Whether a node may overwrite its first input."""
     if node.op == "call_module":
         return bool(getattr(module.get_submodule(str(node.target)), "inplace", False))
     if node.op == "call_method":
         return str(node.target).endswith("_")
-    return node.op == "call_function" and (node.target in _IN_PLACE or bool(node.kwargs.get("inplace")))
+    if node.op != "call_function":
+        return False
+    named = getattr(node.target, "__name__", "").endswith("_") or node.target in _IN_PLACE
+    return named or bool(node.kwargs.get("inplace")) or any(argument is True for argument in node.args)
+
+
+def _may_share(node: fx.Node, module: nn.Module) -> bool:
+    """Whether a node's result may lie in the memory of its first input, as a view or the input itself."""
+    if node.op == "call_module":
+        part = module.get_submodule(str(node.target))
+        return _in_place(node, module) or isinstance(part, _SHARING)
+    return node.op in ("call_method", "call_function")
+
+
+_SHARING = (
+    nn.Identity,
+    nn.Flatten,
+    nn.Unflatten,
+    nn.Dropout,
+    nn.Dropout1d,
+    nn.Dropout2d,
+    nn.Dropout3d,
+    nn.AlphaDropout,
+)
 
 
 class StoppedEarly(nn.Module):
-    """Runs a network as it is and stops after the last of some layers."""
+    """Runs a network as it is and stops after the last of some layers.
+
+    The first pass is a whole one: it shows how often each layer runs, since its last output counts.
+    """
 
     def __init__(self, module: nn.Module, addresses: list[str]) -> None:
         super().__init__()
         self.network = module
         self.addresses = addresses
+        self._calls: Counter[str] | None = None
 
     def forward(self, pictures: Tensor) -> dict[str, Tensor]:
         """The activations of the layers for pictures (N, 3, H, W)."""
-        with capture(self.network, self.addresses) as activations:
+        calls: Counter[str] = Counter()
 
-            def stop(part: nn.Module, inputs: Any, output: Any) -> None:
-                if len(activations) == len(self.addresses):
+        def stop(address: str) -> Callable[..., None]:
+            def hook(part: nn.Module, inputs: Any, output: Any) -> None:
+                calls[address] += 1
+                if self._calls is not None and calls >= self._calls:
                     raise _Stop
 
+            return hook
+
+        with capture(self.network, self.addresses) as activations:
             # Registered after the captures, so that each runs after the capture of its module.
-            handles = [submodule(self.network, address).register_forward_hook(stop) for address in self.addresses]
+            handles = [submodule(self.network, name).register_forward_hook(stop(name)) for name in self.addresses]
             try:
                 self.network(pictures)
+                self._calls = calls
             except _Stop:
                 pass
             finally:
                 for handle in handles:
                     handle.remove()
-        missing = [address for address in self.addresses if address not in activations]
-        if missing:
-            raise LayerError(f"The layer {missing[0]!r} does not run in a forward pass. Choose another one.")
+        for address in self.addresses:
+            if address not in activations:
+                raise LayerError(NO_TENSOR.format(address))
         return {address: activations[address] for address in self.addresses}
 
 

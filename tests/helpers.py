@@ -1,0 +1,73 @@
+"""Checks that any room's tests can use: what a call must leave as it was."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import nn
+
+
+@contextmanager
+def unchanged(*modules: nn.Module) -> Iterator[None]:
+    """Fails if the block changed parameters, buffers, gradients, training flags, hooks or attributes.
+
+    Also checked when the block raises; to expect an exception write `with unchanged(m), pytest.raises(...)`.
+    """
+    before = [_snapshot(module) for module in modules]
+    try:
+        yield
+    finally:
+        for module, old in zip(modules, before, strict=True):
+            new = _snapshot(module)
+            differing = [key for key in old | new if key not in old or key not in new or not _same(old[key], new[key])]
+            assert not differing, f"changed: {differing[:5]}"
+
+
+def _snapshot(module):
+    state = {}
+    for address, part in module.named_modules():
+        state[address, "attributes"] = sorted(vars(part))
+        state[address, "training"] = part.training
+        state |= {(address, name): str(hooks) for name, hooks in vars(part).items() if "hook" in name and hooks}
+    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        state[name, "value"] = tensor.detach().clone()
+        state[name, "grad"] = None if tensor.grad is None else tensor.grad.clone()
+        state[name, "kind"] = (
+            id(tensor), tensor.data_ptr(), tensor._version, tensor.stride(), tensor.requires_grad, tensor.dtype,
+        )  # fmt: skip
+    return state
+
+
+def _same(a, b):
+    return torch.equal(a, b) if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor) else a == b
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Fails if the block changed a global: random states, default type and device, grad mode, threads, hooks."""
+    before = _globals()
+    try:
+        yield
+    finally:
+        after = _globals()
+        changed = [name for name in before if before[name] != after[name]]
+        assert not changed, f"changed: {changed}"
+
+
+def _globals():
+    numpy = np.random.get_state()
+    return {
+        "torch random state": torch.get_rng_state().tolist(),
+        "numpy random state": (numpy[1].tolist(), *numpy[2:]),
+        "python random state": random.getstate(),
+        "default dtype": torch.get_default_dtype(),
+        "default device": torch.get_default_device(),
+        "grad mode": torch.is_grad_enabled(),
+        "inference mode": torch.is_inference_mode_enabled(),
+        "threads": torch.get_num_threads(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "module call": nn.Module.__call__,
+        "global hooks": list(torch.nn.modules.module._global_forward_hooks),
+    }
