@@ -92,10 +92,10 @@ def main() -> None:
     with torch.inference_mode():
         bare(), watched(), ranked()
         for _ in range(options.rounds):
-            if time.perf_counter() - began > options.seconds:
-                break
             for name, measure in (("bare", bare), ("watched", watched), ("ranked", ranked)):
                 times[name].append(measure())
+            if time.perf_counter() - began > options.seconds:
+                break
     print("milliseconds an image: median (fastest)")
     for column, label in enumerate(("clock", "processor")):
         each = {name: [1000 * value[column] / options.batch for value in values] for name, values in times.items()}
