@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sys
 import time
 from collections.abc import Iterator
@@ -29,8 +30,11 @@ def progress(label: str, total: int, unit: str, show: bool | None = None) -> Ite
     ...     advance()
     ...     advance()
     """
+    # rich draws from Python's random generator while it is imported.
+    state = random.getstate()
     from rich.console import Console
 
+    random.setstate(state)
     console = Console(stderr=True)
     if show is False or total == 0 or (show is None and not (console.is_terminal or console.is_jupyter)):
         yield lambda count=1: None

@@ -126,6 +126,22 @@ class Block(nn.Module):
         return self.relu(out)
 
 
+class Toy(nn.Module):
+    """A memorability model small enough to save, damage and load in a millisecond."""
+
+    branches = ("alexnet", "resnet")
+
+    def __init__(self):
+        super().__init__()
+        self.alexnet = nn.Sequential(nn.Conv2d(3, 4, 3, stride=4), nn.ReLU(inplace=True))
+        self.resnet = nn.Sequential(nn.Conv2d(3, 4, 3, stride=4), nn.BatchNorm2d(4))
+        self.head = nn.Linear(8, 1)
+
+    def forward(self, pictures):
+        maps = torch.cat([self.alexnet(pictures), self.resnet(pictures)], 1)
+        return torch.sigmoid(self.head(maps.mean((2, 3))))
+
+
 NETWORKS = {network.__name__: network for network in (InPlace, SharedInput, Discarded, Repeated, Constants, Branches)}
 
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import WeightsEnum, get_weight
@@ -128,7 +127,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
             f"{path} is damaged, or holds more than tensors, which memviz refuses to run. "
             f"Save the model's state_dict() as .safetensors. ({str(error).splitlines()[0]})"
         ) from error
-    except (SafetensorError, RuntimeError, EOFError, ValueError, OSError) as error:
+    except Exception as error:  # Reading damaged bytes may raise anything, as an IndexError.
         raise WeightsError(
             f"{path} cannot be read as weights; it is damaged or truncated. Copy it again. ({error})"
         ) from error
@@ -155,7 +154,7 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
             break
     if problems:
         raise WeightsError(f"{source} does not fit a {type(module).__name__}: {'; '.join(problems)}.")
-    # Copies, so that a file's tensors that share memory or an odd dtype do not follow into the module.
+    # A file may hold another precision, which must not follow into the module.
     module.load_state_dict(
         {name: tensor.to(wanted[name].dtype) for name, tensor in state.items()}, strict=True, assign=True
     )
@@ -176,7 +175,7 @@ def backbone_state(source: str | Path | WeightsEnum, address: str) -> dict[str, 
     else:
         try:
             enum = get_weight(source) if isinstance(source, str) else source
-        except ValueError as error:
+        except (ValueError, KeyError) as error:
             raise WeightsError(
                 f"{source!r} is neither a file of weights nor a torchvision weight such as "
                 f"'ResNet152_Weights.IMAGENET1K_V1'. ({error})"

@@ -49,7 +49,7 @@ def test_all_layers_at_once_come_in_the_order_asked(name):
     agree(truncate(network, every)(pictures()), {address: outputs[address] for address in every})
 
 
-@pytest.mark.parametrize("name", set(NETWORKS) - {"Constants"})
+@pytest.mark.parametrize("name", NETWORKS)
 @torch.no_grad()
 def test_untraceable_network_stops_early_with_equal_results(name):
     network = DataDependent(built(name))

