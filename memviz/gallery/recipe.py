@@ -37,9 +37,9 @@ class Panel:
     Attributes:
         layer: an address (`alexnet.conv4`), an ordinal (`resnet@13`), or, at the right of a row,
             `nearest:resnet`: the layer below that name whose receptive field is nearest to the left one's.
-        units: channel numbers, or `selective:5`: of the units that some photograph excites (activation
-            above 0), the five whose best photograph stands out most from the mean over the photographs,
-            in standard deviations.
+        units: channel numbers, or `selective:5`: among the units that photographs excite at all, the half
+            that they excite more; of these, the five whose best photograph stands out most from the mean
+            over the photographs, in standard deviations.
     """
 
     layer: str
@@ -303,6 +303,10 @@ def _units(units: tuple[int, ...] | str, layer: Layer, index: Index) -> tuple[in
             f"{layer.address} has {len(stats)} units that some photograph of the index excites, "
             f"but the recipe asks for the {count} most selective ones."
         )
-    stats = stats.assign(selectivity=(stats["peak"] - stats["mean"]) / stats["std"])
-    ranked = stats.sort_values(["selectivity", "unit"], ascending=[False, True])
+    # An almost silent unit's single faint answer stands out by many deviations, so the livelier half comes first.
+    stats = stats.assign(
+        lively=stats["peak"] >= stats["peak"].median(),
+        selectivity=(stats["peak"] - stats["mean"]) / stats["std"],
+    )
+    ranked = stats.sort_values(["lively", "selectivity", "unit"], ascending=[False, False, True])
     return tuple(int(unit) for unit in ranked["unit"][:count])

@@ -46,8 +46,17 @@ def test_selective_units_stand_out_most_in_standard_deviations(index: Index) -> 
     recipe = parse_recipe(GRID | {"panels": [{"layer": "alexnet@4", "units": "selective:4"}]})
     stats = index.stats("alexnet.conv4").set_index("unit")
     excited = range(2, fakes.CHANNELS)  # unit 0 is never positive, unit 1 never varies
-    expected = sorted(excited, key=lambda unit: -(stats["peak"][unit] - stats["mean"][unit]) / stats["std"][unit])
+    median = stats["peak"][list(excited)].median()
+    lively = [unit for unit in excited if stats["peak"][unit] >= median]
+    expected = sorted(lively, key=lambda unit: -(stats["peak"][unit] - stats["mean"][unit]) / stats["std"][unit])
     assert recipe.resolve(index)[0][0].units == tuple(expected[:4])
+
+
+def test_faintly_excited_units_come_last(index: Index) -> None:
+    recipe = parse_recipe(GRID | {"panels": [{"layer": "alexnet@4", "units": "selective:10"}]})
+    peaks = index.stats("alexnet.conv4").set_index("unit")["peak"]
+    chosen = [peaks[unit] for unit in recipe.resolve(index)[0][0].units]
+    assert min(chosen[:5]) >= max(chosen[5:])
 
 
 def test_asking_for_more_selective_units_than_vary(index: Index) -> None:
