@@ -14,6 +14,7 @@ from memviz.cli.common import Device, ModelName, Weights
 class Objective(StrEnum):
     """What of a unit is maximized."""
 
+    excitation = "excitation"
     channel = "channel"
     neuron = "neuron"
 
@@ -40,7 +41,9 @@ def render(
     size: Annotated[int | None, typer.Option(min=1, help="Pixels; 128, or the input's size where needed.")] = None,
     steps: Annotated[int, typer.Option(min=1, help="Of the optimizer.")] = 256,
     seed: Annotated[int, typer.Option(help="Another seed gives other pictures.")] = 0,
-    objective: Annotated[Objective, typer.Option(help="Mean over positions, or the centre.")] = Objective.channel,
+    objective: Annotated[
+        Objective, typer.Option(help="Mean with inhibition counting half, plain mean, or the centre.")
+    ] = Objective.excitation,
     parameterization: Annotated[Parameters, typer.Option(help="Fourier coefficients or pixels.")] = Parameters.fourier,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Most pictures together.")] = None,
     weights: Weights = "published",

@@ -121,7 +121,8 @@ class Group:
     def facts(self) -> list[str]:
         """What one should know about the layer, briefly."""
         positions = f"{self.size[1]} × {self.size[0]} positions" if self.size != (1, 1) else "one position"
-        kind = "residual block" if self.block else "convolution" if self.kind.startswith("Conv") else self.kind
+        convolution = self.kind.startswith(("Conv1d", "Conv2d", "Conv3d", "ConvTranspose"))
+        kind = "residual block" if self.block else "convolution" if convolution else self.kind
         return [text for text in (self.ordinal, kind, f"{self.channels:,} units", positions) if text]
 
 

@@ -23,7 +23,7 @@ from memviz.progress import progress as show_progress
 from memviz.render.augment import RandomTransforms
 from memviz.render.config import RenderConfig
 from memviz.render.engine import Drawn, Engine
-from memviz.render.objectives import Lucent, Objective, as_objective, channel, checked, neuron
+from memviz.render.objectives import Lucent, Objective, as_objective, channel, checked, excitation, neuron
 from memviz.render.parameterize import Parameterization
 from memviz.render.sheet import contact_sheet
 from memviz.render.store import MANIFEST, SavedRenders, open_renders, to_pil
@@ -31,8 +31,8 @@ from memviz.render.store import MANIFEST, SavedRenders, open_renders, to_pil
 if TYPE_CHECKING:
     import pandas as pd
 
-UnitObjective = Literal["channel", "neuron"]
-_UNIT_OBJECTIVES = {"channel": channel, "neuron": neuron}
+UnitObjective = Literal["excitation", "channel", "neuron"]
+_UNIT_OBJECTIVES = {"excitation": excitation, "channel": channel, "neuron": neuron}
 CONTACT_SHEET = "contact_sheet.png"
 _UNCHANGED: Any = object()
 
@@ -44,8 +44,8 @@ class Renders:
     Attributes:
         images: (N, 3, H, W) float32 in [0, 1], on the CPU.
         table: one row a picture: `unit` (missing for a free objective), `objective`, `activation`
-            (the objective's value on the finished picture, for a channel its mean over positions),
-            `peak` (its largest activation over positions), `steps`, `seed`, and `state`: "ok",
+            (of a unit the mean over positions on the finished picture, else the objective's value),
+            `peak` (the largest activation over positions), `steps`, `seed`, and `state`: "ok",
             "redirected" (it started with redirected ReLU gradients) or "dead" (no gradient reaches it:
             its picture shows nothing).
         manifest: model, weights, config and versions.
@@ -101,7 +101,7 @@ def render(
     layer: str | None = None,
     units: int | Iterable[int] | None = None,
     *,
-    objective: UnitObjective | Any | Sequence[Any] = "channel",
+    objective: UnitObjective | Any | Sequence[Any] = "excitation",
     size: int | None = _UNCHANGED,
     steps: int = _UNCHANGED,
     learning_rate: float = _UNCHANGED,
@@ -115,18 +115,19 @@ def render(
 ) -> Renders:
     """Draws what units want to see: activation maximization of many units at once.
 
-    Each picture maximizes its unit's mean activation by gradient ascent on the picture (Erhan et al.
-    2009; Olah, Mordvintsev and Schubert, "Feature Visualization", Distill 2017). It depends on the
-    weights, the config, the seed and the unit, not on the other units. The model is not changed.
+    Each picture maximizes its unit's activation, on average over the positions, by gradient ascent on
+    the picture (Erhan et al. 2009; Olah, Mordvintsev and Schubert, "Feature Visualization", Distill
+    2017). It depends on the weights, the config, the seed and the unit, not on the other units. The
+    model is not changed.
 
     Args:
         model: from `memviz.load_model` or `memviz.wrap`.
         layer: an address or ordinal (`"alexnet.conv4"`, `"resnet@139"`), also with a unit
             (`"alexnet.conv4:5"`).
         units: one, several, or None for all.
-        objective: "channel" (mean over positions) or "neuron" (the centre) of each unit; or, without
-            a layer, an objective or a list of them: from `memviz.objectives`, or any of
-            `lucent.optvis.objectives`.
+        objective: of each unit its "excitation" (mean over positions, inhibition counting half),
+            "channel" (the plain mean) or "neuron" (the centre); or, without a layer, an objective or a
+            list of them: from `memviz.objectives`, or any of `lucent.optvis.objectives`.
         size, steps, learning_rate, parameterization, transforms, batch_size: see `RenderConfig`.
         config: a whole `RenderConfig`, which the above change.
         seed: another one gives other pictures.
@@ -172,7 +173,9 @@ def render(
         return _table(_draw(model, objectives, config, seed, progress), objectives, [None] * len(objectives), header)
     row, wanted = _units(model, layer, units)
     if not isinstance(objective, str) or objective not in _UNIT_OBJECTIVES:
-        raise RenderError(f"objective={objective!r}: of the units of a layer, give 'channel' or 'neuron'.")
+        raise RenderError(
+            f"objective={objective!r}: of the units of a layer, give 'excitation', 'channel' or 'neuron'."
+        )
     make = _UNIT_OBJECTIVES[objective]
     by_unit = {unit: make(row.address, unit) for unit in wanted}
     header = _header(model, list(by_unit.values()), config, seed)

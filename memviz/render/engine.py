@@ -20,13 +20,15 @@ from memviz.render.config import RenderConfig
 from memviz.render.objectives import Lucent, Objective, ObjectiveBatch, lucent_names, resolve_lucent
 from memviz.render.redirect import redirect_relus
 
-# Lucid redirects the gradient for the first 16 steps (optvis/overrides/redirected_relu_grad.py).
-REDIRECTED_STEPS = 16
+# Steps after which a picture that no gradient has reached is given up. Lucid redirects for as many
+# (optvis/overrides/redirected_relu_grad.py).
+PATIENCE = 16
 # Larger batches bring a CPU nothing; a GPU is full long before 128 pictures of 128 px.
 MOST_IMAGES = {"cpu": 16, "cuda": 128}
-# Adam's usual 1e-8 leaves a grey square of a unit with tiny weights, as 17 of ResNet-152's first 64 have; with
-# this one a picture does not depend on its unit's scale. Its square is still a normal float32.
-ADAM_EPSILON = 1e-16
+# Adam's epsilon, relative to the largest entry of a picture's first gradient: above float32's rounding, which
+# Adam would otherwise blow up. The usual absolute one leaves a grey square of a unit with tiny weights, as 17 of
+# the first 64 of ResNet-152 have.
+EPSILON = 1e-4
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,9 @@ class Drawn:
 
     Attributes:
         picture: (3, H, W) float32 in [0, 1], on the CPU.
-        activation: the objective's value on the picture as it is, without random transforms.
-        peak: for a channel or neuron, its largest activation over the positions; else `activation`.
+        activation: of a unit its mean over the positions of the picture as it is, without random
+            transforms, and for a neuron its own; else the objective's value.
+        peak: of a unit its largest activation over the positions; else `activation`.
         state: "ok"; "redirected" if it needed redirected gradients to start; "dead" if no gradient
             ever reached the picture.
     """
@@ -198,24 +201,28 @@ class Engine:
         optimizer = torch.optim.Adam(
             [parameters],
             lr=config.learning_rate,
-            eps=ADAM_EPSILON,
+            eps=EPSILON,
             fused=self.device.type in ("cpu", "cuda"),
         )
         alive = torch.zeros(len(generators), dtype=torch.bool, device=self.device)
-        redirected_steps = REDIRECTED_STEPS if first is not None else 0
-        if redirected_steps >= config.steps:
-            redirected_steps = config.steps // 2
+        scale = parameters.new_zeros(len(generators), *[1] * (parameters.dim() - 1))
+        # Lucid's 16 steps leave many units of deep layers behind their ReLU; redirection does nothing to a
+        # sample that is free, so it may last.
+        redirected_steps = config.steps // 2 if first is not None else 0
         for step in range(config.steps):
             network = first if first is not None and step < redirected_steps else self._network
             with torch.enable_grad():
                 pictures = config.parameterization.pictures(parameters, self.size)
                 seen = transforms.apply(pictures, thetas[step]) if transforms and thetas is not None else pictures
                 values = batch(self._forward(network, seen), pictures)
-                (parameters.grad,) = torch.autograd.grad(-values.sum(), [parameters])
-            if redirected_steps <= step < redirected_steps + REDIRECTED_STEPS:
+                (gradient,) = torch.autograd.grad(-values.sum(), [parameters])
+            scale = scale.where(scale > 0, gradient.abs().amax(tuple(range(1, gradient.dim())), keepdim=True))
+            # The network's gradient may be channels_last, and fused Adam goes by places in memory.
+            parameters.grad = (gradient / scale.clamp(min=torch.finfo(scale.dtype).tiny)).contiguous()
+            if redirected_steps <= step < redirected_steps + PATIENCE:
                 alive |= parameters.grad.flatten(1).any(dim=1)
                 # The last look at who lives saves a hopeless batch its remaining steps.
-                if step == redirected_steps + REDIRECTED_STEPS - 1 and not alive.any():
+                if step == redirected_steps + PATIENCE - 1 and not alive.any():
                     advance(len(generators) * (config.steps - step))
                     break
             optimizer.step()
@@ -244,7 +251,7 @@ class Engine:
         for objective in objectives:
             rows += [objective] * objective.images
         return [
-            Drawn(picture, value, _peak(objective, activations, row, value), "ok")
+            Drawn(picture, *_reached(objective, activations, row, value), "ok")
             for row, (objective, picture, value) in enumerate(
                 zip(rows, pictures.float().cpu(), values.tolist(), strict=True)
             )
@@ -258,12 +265,16 @@ class _NoLayers(nn.Module):
         return {}
 
 
-def _peak(objective: Objective | Lucent, activations: dict[str, Tensor], row: int, value: float) -> float:
+def _reached(
+    objective: Objective | Lucent, activations: dict[str, Tensor], row: int, value: float
+) -> tuple[float, float]:
+    """Activation and peak of one picture."""
     if isinstance(objective, Objective) and len(objective.terms) == 1:
         weight, term = objective.terms[0]
-        if term.kind in ("channel", "neuron"):
-            return float((weight * activations[term.address][row, term.unit].float()).max())
-    return value
+        if term.kind in ("excitation", "channel", "neuron"):
+            found = weight * activations[term.address][row, term.unit].float()
+            return value if term.kind == "neuron" else found.mean().item(), found.max().item()
+    return value, value
 
 
 def _free_memory(device: torch.device) -> float:

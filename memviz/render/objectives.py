@@ -22,9 +22,13 @@ from torch import Tensor, nn
 from memviz.errors import LayerError, RenderError, did_you_mean
 from memviz.layers import LayerTable
 
-Kind = Literal["channel", "neuron", "direction", "score"]
+Kind = Literal["excitation", "channel", "neuron", "direction", "score"]
 Activations = Mapping[str, Tensor]
 LucentObjective = Callable[[Callable[[str], Tensor]], Tensor]
+
+# How much of what lies below zero counts. With 0.5 the pictures of ResMem's alexnet.conv4 reach the same means as
+# with 1, and those of alexnet.conv1 two to four times the peaks (experiments/objectives).
+INHIBITION = 0.5
 
 OUTPUT = ""
 """The address of the network's own output: torch's dotted name of the whole."""
@@ -86,6 +90,17 @@ def channel(address: str, unit: int) -> Objective:
     return Objective(((1.0, Term("channel", address, unit)),))
 
 
+def excitation(address: str, unit: int) -> Objective:
+    """The mean over positions of a channel's activation, of which inhibition counts half.
+
+    ``mean(max(a, 0) + min(a, 0) / 2)``. The plain mean of a convolution's signed output cannot draw a
+    filter for edges: over the positions of any edge its answers cancel, and what is left to maximize is
+    the colour of the whole picture. Halving the inhibition, which a ReLU would drop, breaks the tie and,
+    unlike dropping it, blocks no gradient.
+    """
+    return Objective(((1.0, Term("excitation", address, unit)),))
+
+
 def neuron(address: str, unit: int, position: tuple[int, int] | None = None) -> Objective:
     """The signed activation of a channel at one position (y, x), the centre by default."""
     return Objective(((1.0, Term("neuron", address, unit, position)),))
@@ -96,7 +111,7 @@ def direction(address: str, vector: Iterable[float]) -> Objective:
 
     The dot product with `vector` (C), scaled to length 1.
     """
-    values = torch.as_tensor([float(value) for value in vector], device="cpu")
+    values = torch.tensor([float(value) for value in vector], dtype=torch.float64, device="cpu")
     if not (values.isfinite().all() and values.norm() > 0):
         raise RenderError("A direction must have finite entries, not all zero.")
     return Objective(((1.0, Term("direction", address, vector=tuple((values / values.norm()).tolist()))),))
@@ -208,7 +223,8 @@ class _Group:
 
 
 def _channel(maps: Tensor, group: _Group) -> Tensor:
-    return maps[group.rows, group.units].flatten(1).mean(dim=1) if maps.dim() == 4 else maps[group.rows, group.units]
+    found = maps[group.rows, group.units]
+    return found.flatten(1).mean(dim=1) if maps.dim() == 4 else found
 
 
 def _neuron(maps: Tensor, group: _Group) -> Tensor:
@@ -244,7 +260,14 @@ def _score(out: Tensor, group: _Group) -> Tensor:
     return out.flatten()[group.rows]
 
 
+def _excitation(maps: Tensor, group: _Group) -> Tensor:
+    found = maps[group.rows, group.units]
+    found = torch.where(found > 0, found, INHIBITION * found)
+    return found.flatten(1).mean(dim=1) if maps.dim() == 4 else found
+
+
 _KINDS: dict[Kind, Callable[[Tensor, _Group], Tensor]] = {
+    "excitation": _excitation,
     "channel": _channel,
     "neuron": _neuron,
     "direction": _direction,

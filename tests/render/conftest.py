@@ -52,13 +52,13 @@ def small(wrapped):
 def half_dead(wrapped):
     """Layer "2", behind a ReLU: unit 0 lives, 1 is blocked but can be woken, 2 has no weights, 3 can never be woken.
 
-    The ReLU's unit 0 is open on every picture. Its unit 1 is shut on grey and opens where red is far above blue;
-    its unit 2 is shut on every picture.
+    The ReLU's unit 0 is open on every picture. Its unit 1 is shut on grey and opens where red is above blue; its
+    unit 2 is shut on every picture.
     """
     module = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU(inplace=True), nn.Conv2d(3, 4, 1))
     weights = {
         "0.weight": [[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [0.0, 0.0, 0.0]],
-        "0.bias": [0.5, -0.5, -1.0],
+        "0.bias": [0.5, -0.15, -1.0],
         "2.weight": [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 1.0]],
         "2.bias": [0.0, 0.0, 0.0, 0.0],
     }
