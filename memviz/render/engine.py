@@ -205,7 +205,7 @@ class Engine:
             fused=self.device.type in ("cpu", "cuda"),
         )
         alive = torch.zeros(len(generators), dtype=torch.bool, device=self.device)
-        scale = parameters.new_zeros(len(generators), *[1] * (parameters.dim() - 1))
+        scale, scaled = parameters.new_zeros(len(generators), *[1] * (parameters.dim() - 1)), False
         # Lucid's 16 steps leave many units of deep layers behind their ReLU; redirection does nothing to a
         # sample that is free, so it may last.
         redirected_steps = config.steps // 2 if first is not None else 0
@@ -216,7 +216,9 @@ class Engine:
                 seen = transforms.apply(pictures, thetas[step]) if transforms and thetas is not None else pictures
                 values = batch(self._forward(network, seen), pictures)
                 (gradient,) = torch.autograd.grad(-values.sum(), [parameters])
-            scale = scale.where(scale > 0, gradient.abs().amax(tuple(range(1, gradient.dim())), keepdim=True))
+            if not scaled:
+                scale = scale.where(scale > 0, gradient.abs().amax(tuple(range(1, gradient.dim())), keepdim=True))
+                scaled = bool((scale > 0).all())
             # The network's gradient may be channels_last, and fused Adam goes by places in memory.
             parameters.grad = (gradient / scale.clamp(min=torch.finfo(scale.dtype).tiny)).contiguous()
             if redirected_steps <= step < redirected_steps + PATIENCE:

@@ -96,12 +96,22 @@ def test_the_score_rises_and_its_negation_falls(small):
     assert images.shape == (2, 3, 32, 32)
 
 
-def test_channel_and_neuron_are_the_mean_and_the_centre(small):
-    for objective in ("channel", "neuron"):
+def test_an_edge_filter_gets_an_edge(wrapped):
+    """Over any edge the plain mean of its answers cancels; excitation finds bars, and answers far above grey's."""
+    filters = torch.cat([torch.ones(2), torch.zeros(1), -torch.ones(2)]).expand(1, 3, 5, 5)
+    model = wrapped(nn.Sequential(nn.Conv2d(3, 1, 5, padding=2, bias=False)), weights={"0.weight": filters})
+    images, table = memviz.render(model, "0", size=24, steps=80)
+    across, along = (images.diff(dim=axis).abs().mean() for axis in (3, 2))
+    assert across > 2 * along
+    assert table["peak"].item() > 0.6 * 30  # of what black beside white gives
+
+
+def test_activation_and_peak_are_what_the_picture_gives(small):
+    for objective in ("excitation", "channel", "neuron"):
         images, table = memviz.render(small, "body.3", objective=objective, size=20, steps=5)
         with torch.no_grad():
             maps = small.module.body(small.module.stem(images))
-        reached = maps.mean((2, 3)).diag() if objective == "channel" else maps[:, :, 5, 5].diag()
+        reached = maps[:, :, 5, 5].diag() if objective == "neuron" else maps.mean((2, 3)).diag()
         np.testing.assert_allclose(table["activation"], reached, atol=1e-5)
         np.testing.assert_allclose(table["peak"], maps.amax((2, 3)).diag(), atol=1e-5)
 
@@ -212,7 +222,7 @@ def test_states(half_dead):
 
 
 def test_no_grey_square_passes_as_a_picture(half_dead):
-    for objective in ("channel", "neuron"):
+    for objective in ("excitation", "channel", "neuron"):
         images, table = memviz.render(half_dead, "2", objective=objective, size=16, steps=60, learning_rate=0.5)
         drawn = images[[state != "dead" for state in table["state"]]]
         assert len(drawn) >= 2

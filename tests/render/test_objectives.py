@@ -16,6 +16,7 @@ from memviz.render.objectives import (
     channel,
     checked,
     direction,
+    excitation,
     lucent_names,
     neuron,
     resolve_lucent,
@@ -38,7 +39,7 @@ def values(objectives, activations, names=None):
 
 
 def test_values_equal_their_definitions():
-    a, b, out = maps(6, 5, 7, 4), maps(6, 3, seed=1), maps(6, 1, seed=2)
+    a, b, out = maps(8, 5, 7, 4), maps(8, 3, seed=1), maps(8, 1, seed=2)
     vector = [1.0, -2.0, 0.0, 0.5, 3.0]
     found = values(
         [
@@ -48,6 +49,8 @@ def test_values_equal_their_definitions():
             direction("a", vector),
             2 * channel("b", 1) - 0.5 * neuron("a", 4, (6, 3)) + direction("b", [0, 0, -7]),
             -score(),
+            excitation("a", 1),
+            -3 * excitation("b", 0) + excitation("a", 1),
         ],
         {"a": a, "b": b, "": out},
     )
@@ -60,6 +63,8 @@ def test_values_equal_their_definitions():
         (a[3] * unit[:, None, None]).sum(0).mean(),
         2 * b[4, 1] - 0.5 * a[4, 4, 6, 3] - b[4, 2],
         -out[5, 0],
+        np.where(a[6, 1] > 0, a[6, 1], a[6, 1] / 2).mean(),
+        -3 * max(b[7, 0], b[7, 0] / 2) + np.where(a[7, 1] > 0, a[7, 1], a[7, 1] / 2).mean(),
     ]
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
@@ -96,6 +101,7 @@ def test_arithmetic():
 
 def test_objectives_are_named_by_what_they_show():
     assert str(channel("alexnet.conv4", 3)) == "alexnet.conv4:3"
+    assert str(excitation("alexnet.conv4", 3)) == "excitation(alexnet.conv4:3)"
     assert str(neuron("alexnet.conv4", 3)) == "neuron(alexnet.conv4:3)"
     assert str(direction("fc", [1, 2])) == "direction(fc)"
     assert str(-score()) == "-1 * score"
