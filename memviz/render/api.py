@@ -150,6 +150,11 @@ def render(
         >>> images.shape
         torch.Size([2, 3, 64, 64])
     """
+    if not isinstance(model, Model):
+        raise RenderError(
+            f"render takes a model of memviz; given was {type(model).__name__}. Make one of any network: "
+            "memviz.wrap(module, inputs=...)."
+        )
     settings: dict[str, Any] = {
         "size": size,
         "steps": steps,

@@ -1,0 +1,502 @@
+import inspect
+import io
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from helpers import unchanged, undisturbed
+from PIL import Image
+from torch import nn
+
+import memviz
+from memviz.errors import LayerError, RenderError, StoreError
+from memviz.render import Fourier, Pixel, RandomTransforms, RenderConfig, Renders, load_renders
+from memviz.render import engine as engines
+from memviz.render.objectives import channel, score
+
+QUICK = {"size": 16, "steps": 3}
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """The objectives of each batch that the engine draws."""
+    calls = []
+    draw = engines.Engine.draw
+
+    def counted(self, objectives, *args):
+        calls.append([str(objective) for objective in objectives])
+        return draw(self, objectives, *args)
+
+    monkeypatch.setattr(engines.Engine, "draw", counted)
+    return calls
+
+
+def unit_numbers(call):
+    return [int(name.rstrip(")").rpartition(":")[2]) for name in call]
+
+
+# What is returned.
+
+
+def test_unpacks_to_images_and_table(small):
+    renders = memviz.render(small, "body.3", [3, 1], seed=4, **QUICK)
+    images, table = renders
+    assert isinstance(renders, Renders)
+    assert len(renders) == 2
+    assert images.shape == (2, 3, 16, 16)
+    assert images.dtype == torch.float32
+    assert images.device.type == "cpu"
+    assert not images.requires_grad
+    assert images.min() >= 0
+    assert images.max() <= 1
+    assert list(table.columns) == ["unit", "objective", "activation", "peak", "steps", "seed", "state"]
+    assert table["unit"].tolist() == [3, 1]
+    assert table["steps"].tolist() == [3, 3]
+    assert table["seed"].tolist() == [4, 4]
+    assert table["state"].tolist() == ["ok", "ok"]
+    assert table["activation"].dtype == table["peak"].dtype == np.float64
+    assert (table["peak"] >= table["activation"]).all()
+
+
+def test_free_objectives(small):
+    images, table = memviz.render(small, objective=[score(), channel("@3", 2) - score()], **QUICK)
+    assert images.shape == (2, 3, 16, 16)
+    assert table["unit"].isna().all()
+    assert table["objective"].tolist() == ["score", "body.3:2 + -1 * score"]
+
+
+def test_the_manifest_says_how(small):
+    manifest = memviz.render(small, "body.3", 0, seed=4, learning_rate=0.1, **QUICK).manifest
+    assert manifest["model"] == "small"
+    assert manifest["weights"] == small.fingerprint()
+    assert manifest["seed"] == 4
+    assert manifest["config"].items() >= {"size": 16, "steps": 3, "learning_rate": 0.1}.items()
+    assert manifest["config"]["parameterization"]["kind"] == "Fourier"
+    assert "created" in manifest
+    json.dumps(manifest)
+
+
+def test_settings_change_the_config_given(small):
+    config = RenderConfig(size=20, steps=2, transforms=None)
+    found = memviz.render(small, "body.3", 0, config=config, steps=4, parameterization=Pixel()).manifest["config"]
+    expected = replace(config, steps=4, parameterization=Pixel()).to_dict()
+    assert {key: found[key] for key in expected} == expected
+    # None is a setting too: it does not mean "as in the config".
+    assert memviz.render(
+        small, "body.3", 0, config=RenderConfig(steps=2, size=8), transforms=None
+    ).manifest["config"]["transforms"] is None  # fmt: skip
+
+
+def test_each_setting_changes_the_picture(small):
+    base = memviz.render(small, "body.3", 0, size=16, steps=6).images
+    for changed in (
+        {"steps": 7},
+        {"learning_rate": 0.2},
+        {"parameterization": Pixel()},
+        {"parameterization": Fourier(sd=0.1)},
+        {"parameterization": Fourier(decay=1.5)},
+        {"transforms": None},
+        {"transforms": RandomTransforms(jitter=1)},
+        {"objective": "neuron"},
+        {"objective": "channel"},
+        {"seed": 1},
+    ):
+        options = {"size": 16, "steps": 6} | changed
+        assert (memviz.render(small, "body.3", 0, **options).images - base).abs().max() > 1e-3, changed
+
+
+# Which units.
+
+
+def test_all_units_in_chunks_that_fit(small, calls, monkeypatch):
+    monkeypatch.setattr(engines, "_free_memory", lambda device: 1)
+    images, table = memviz.render(small, "body.3", **QUICK)
+    assert table["unit"].tolist() == [0, 1, 2, 3, 4]
+    assert [unit_numbers(call) for call in calls] == [[0], [1], [2], [3], [4]]
+    calls.clear()
+    monkeypatch.setattr(engines, "_free_memory", lambda device: 1e12)
+    together = memviz.render(small, "body.3", batch_size=2, **QUICK)
+    assert [unit_numbers(call) for call in calls] == [[0, 1], [2, 3], [4]]
+    torch.testing.assert_close(together.images, images, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("layer", "units", "expected"),
+    [
+        ("body.3", 2, [2]),
+        ("body.3", [2], [2]),
+        ("body.3", np.int64(2), [2]),
+        ("body.3", np.array([2, 0]), [2, 0]),
+        ("body.3", torch.tensor([2, 0]), [2, 0]),
+        ("body.3", pd.Series([2, 0], dtype="Int64"), [2, 0]),
+        ("body.3", range(1, 3), [1, 2]),
+        ("body.3", (u for u in (4, 4, 0, 4)), [4, 0]),
+        ("body.3:2", None, [2]),
+        ("@3", 2, [2]),
+        ("@3:2", None, [2]),
+    ],
+)
+def test_ways_to_name_units(small, layer, units, expected):
+    renders = memviz.render(small, layer, units, **QUICK)
+    assert renders.table["unit"].tolist() == expected
+    by_address = memviz.render(small, "body.3", expected, **QUICK)
+    assert renders.table["objective"].tolist() == by_address.table["objective"].tolist()
+    assert torch.equal(renders.images, by_address.images)
+
+
+@pytest.mark.parametrize(
+    ("layer", "units", "message"),
+    [
+        ("body.33", 0, r"no layer 'body\.33'\. Close names: .*body\.3"),
+        ("@9", 0, r"no layer '@9'\. Its convolutions are @1 to @3"),
+        ("body.3", 5, r"body\.3 has units 0 to 4; given was 5"),
+        ("body.3", [0, -1], r"body\.3 has units 0 to 4; given was -1"),
+        ("body.3", [], r"body\.3 has units 0 to 4; none was given"),
+        ("body.3:5", None, r"units 0 to 4; given was 5"),
+        ("body.3:x", None, r"'body\.3:x': write a unit as address:number"),
+        ("body.3:", None, r"write a unit as address:number"),
+        ("body.3:2", [3], r"and then give no units"),
+    ],
+)
+def test_wrong_layers_and_units(small, tmp_path, layer, units, message):
+    with unchanged(small.module), undisturbed(), pytest.raises(LayerError, match=message):
+        memviz.render(small, layer, units, out=tmp_path / "out", **QUICK)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "Give a layer, or an objective"),
+        ({"units": [1]}, "Give a layer"),
+        ({"objective": score(), "units": [1]}, "without units and out"),
+        ({"objective": score(), "out": "somewhere"}, "without units and out"),
+        ({"objective": []}, "list of objectives is empty"),
+        ({"objective": [3]}, "3 is no objective"),
+        ({"layer": "body.3", "objective": "mean"}, "objective='mean'.*'channel' or 'neuron'"),
+        ({"layer": "body.3", "objective": score()}, "of the units of a layer, give"),
+        ({"layer": "body.3", "objective": [score()]}, "of the units of a layer, give"),
+        ({"layer": "body.3", "steps": 0}, "steps must be a whole number above 0"),
+        ({"layer": "body.3", "size": -1}, "size must be"),
+        ({"layer": "body.3", "batch_size": 0}, "batch_size must be"),
+    ],
+)
+def test_wrong_arguments(small, arguments, message):
+    with pytest.raises(RenderError, match=message):
+        memviz.render(small, **QUICK | arguments)
+
+
+def test_a_classifier_has_no_score(wrapped):
+    model = wrapped(nn.Sequential(nn.Conv2d(3, 10, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()))
+    with pytest.raises(RenderError, match="10 numbers a picture, so it has no score"):
+        memviz.render(model, objective=score(), **QUICK)
+
+
+# On disk.
+
+
+def test_to_disk_and_back(half_dead, tmp_path):
+    options = {"size": 16, "steps": 40, "learning_rate": 0.5}
+    in_memory = memviz.render(half_dead, "2", **options)
+    written = memviz.render(half_dead, "2", out=tmp_path, **options)
+    read = memviz.render(half_dead, "2", out=tmp_path, **options)
+    pd.testing.assert_frame_equal(written.table, in_memory.table)
+    pd.testing.assert_frame_equal(read.table, in_memory.table)
+    assert torch.equal(read.images, written.images)
+    assert read.images.dtype == torch.float32
+    assert read.images.is_contiguous()
+    drawn = torch.tensor([state != "dead" for state in in_memory.table["state"]])
+    assert drawn.tolist() == [True, True, False, False]
+    assert (read.images - in_memory.images)[drawn].abs().max() <= 0.5 / 255 + 1e-6
+    assert read.manifest["config"] == in_memory.manifest["config"] | read.manifest["config"]
+    assert sorted(path.name for path in (tmp_path / "2").iterdir()) == [
+        "contact_sheet.png", "manifest.json", "unit-0000.png", "unit-0001.png",
+    ]  # fmt: skip
+    assert [path.name for path in tmp_path.iterdir()] == ["2"]
+
+
+def test_a_dead_unit_is_recorded_and_not_drawn_again(half_dead, tmp_path, calls):
+    for _ in range(2):
+        renders = memviz.render(half_dead, "2", [2], out=tmp_path, **QUICK)
+    assert len(calls) == 1
+    assert renders.table["state"].tolist() == ["dead"]
+    assert renders.images.shape == (1, 3, 16, 16)
+    assert "file" not in load_renders(tmp_path / "2").units[2]
+    assert not list(tmp_path.rglob("unit-*.png"))
+
+
+def test_running_again_draws_only_what_is_missing(small, tmp_path, calls):
+    first = memviz.render(small, "body.3", [3, 1], out=tmp_path, **QUICK)
+    stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    again = memviz.render(small, "@3", [1, 3], out=tmp_path, **QUICK)
+    assert [unit_numbers(call) for call in calls] == [[3, 1]]
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == stamps
+    assert again.table["unit"].tolist() == [1, 3]
+    assert torch.equal(again.images, first.images.flip(0))
+    everything = memviz.render(small, "body.3", out=tmp_path, **QUICK)
+    assert [unit_numbers(call) for call in calls] == [[3, 1], [0, 2, 4]]
+    assert everything.table["unit"].tolist() == [0, 1, 2, 3, 4]
+    assert sorted(load_renders(tmp_path / "body.3").units) == [0, 1, 2, 3, 4]
+
+
+def test_a_deleted_picture_is_drawn_again(small, tmp_path, calls):
+    first = memviz.render(small, "body.3", [1, 3], out=tmp_path, **QUICK)
+    (tmp_path / "body.3/unit-0003.png").unlink()
+    again = memviz.render(small, "body.3", [1, 3], out=tmp_path, **QUICK)
+    assert [unit_numbers(call) for call in calls] == [[1, 3], [3]]
+    torch.testing.assert_close(again.images, first.images, rtol=0, atol=1.1 / 255)
+
+
+def test_a_damaged_picture_is_a_clear_error(small, tmp_path):
+    memviz.render(small, "body.3", [1], out=tmp_path, **QUICK)
+    (tmp_path / "body.3/unit-0001.png").write_bytes(b"\x89PNG")
+    with pytest.raises(StoreError, match=r"unit-0001\.png is damaged.*Delete it and render again"):
+        memviz.render(small, "body.3", [1], out=tmp_path, **QUICK)
+
+
+def test_each_layer_has_its_folder(small, tmp_path):
+    for layer in ("body.3", "stem.0"):
+        memviz.render(small, layer, 0, out=tmp_path, **QUICK)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["body.3", "stem.0"]
+    assert load_renders(tmp_path / "stem.0").layer == small.layers["stem.0"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"size": 17}, r"config: size 16 there, 17 now"),
+        ({"steps": 4}, r"config: steps 3 there, 4 now"),
+        ({"seed": 1}, r"seed: 0 there, 1 now"),
+        ({"parameterization": Pixel()}, r"config: parameterization"),
+        ({"transforms": None}, r"config: transforms"),
+        ({"objective": "neuron"}, r"config: objective"),
+    ],
+)
+def test_other_settings_are_refused(small, tmp_path, calls, changed, message):
+    memviz.render(small, "body.3", 0, out=tmp_path, **QUICK)
+    with pytest.raises(StoreError, match=message):
+        memviz.render(small, "body.3", [0, 1], out=tmp_path, **QUICK | changed)
+    assert len(calls) == 1
+    assert sorted(load_renders(tmp_path / "body.3").units) == [0]
+
+
+def test_another_batch_size_is_welcome(small, tmp_path, calls):
+    memviz.render(small, "body.3", 0, out=tmp_path, **QUICK)
+    memviz.render(small, "body.3", [0, 1], out=tmp_path, batch_size=1, **QUICK)
+    assert [unit_numbers(call) for call in calls] == [[0], [1]]
+
+
+def test_other_weights_are_refused(small, tmp_path):
+    memviz.render(small, "body.3", 0, out=tmp_path, **QUICK)
+    with torch.no_grad():
+        small.module.head[2].bias += 1e-6
+    with pytest.raises(StoreError, match="another weights"):
+        memviz.render(small, "body.3", 0, out=tmp_path, **QUICK)
+
+
+def test_a_damaged_manifest_is_a_clear_error(small, tmp_path):
+    memviz.render(small, "body.3", 0, out=tmp_path, **QUICK)
+    (tmp_path / "body.3/manifest.json").write_text('{"kind": ')
+    with pytest.raises(StoreError, match=r"manifest\.json is damaged"):
+        memviz.render(small, "body.3", 0, out=tmp_path, **QUICK)
+
+
+def test_a_file_as_out_is_refused_before_the_work(small, tmp_path, calls):
+    (tmp_path / "out").write_text("")
+    with pytest.raises(StoreError, match="out is a file"):
+        memviz.render(small, "body.3", 0, out=tmp_path / "out", **QUICK)
+    assert not calls
+
+
+def test_many_pictures_need_few_open_files(wrapped, tmp_path):
+    model = wrapped(nn.Sequential(nn.Conv2d(3, 60, 1)))
+    memviz.render(model, "0", size=4, steps=1, out=tmp_path)
+    (tmp_path / "0/contact_sheet.png").unlink()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 20, limits[1]))
+    try:
+        images, _ = memviz.render(model, "0", size=4, steps=1, out=tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert len(images) == 60
+    assert (tmp_path / "0/contact_sheet.png").is_file()
+
+
+# Interrupted.
+
+
+class Stop(BaseException):
+    """Stands in for KeyboardInterrupt, which pytest treats as its own."""
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, Stop, RuntimeError])
+def test_what_was_finished_is_kept(small, tmp_path, monkeypatch, interruption):
+    draw = engines.Engine.draw
+
+    def interrupted(self, objectives, advance):
+        if unit_numbers(map(str, objectives)) == [4]:
+            self._optimized(objectives, advance)
+            raise interruption
+        return draw(self, objectives, advance)
+
+    monkeypatch.setattr(engines.Engine, "draw", interrupted)
+    with unchanged(small.module), undisturbed(), pytest.raises(interruption):
+        memviz.render(small, "body.3", out=tmp_path, batch_size=2, **QUICK)
+    assert sorted(load_renders(tmp_path / "body.3").units) == [0, 1, 2, 3]
+    monkeypatch.setattr(engines.Engine, "draw", draw)
+    renders = memviz.render(small, "body.3", out=tmp_path, batch_size=2, **QUICK)
+    uninterrupted = memviz.render(small, "body.3", batch_size=2, **QUICK)
+    pd.testing.assert_frame_equal(renders.table, uninterrupted.table)
+    assert (renders.images - uninterrupted.images).abs().max() <= 0.5 / 255 + 1e-6
+    assert not [path for path in tmp_path.rglob("*") if "writing" in path.name]
+
+
+def test_an_interruption_before_the_contact_sheet_is_made_good(small, tmp_path, monkeypatch):
+    """Also where an older sheet lies there."""
+    memviz.render(small, "body.3", [0, 1], out=tmp_path, **QUICK)
+    sheet = tmp_path / "body.3/contact_sheet.png"
+    of_two = sheet.read_bytes()
+
+    def interrupted(*_):
+        raise Stop
+
+    with monkeypatch.context() as patch:
+        patch.setattr("memviz.render.api.contact_sheet", interrupted)
+        with pytest.raises(Stop):
+            memviz.render(small, "body.3", out=tmp_path, **QUICK)
+    assert sheet.read_bytes() == of_two
+    memviz.render(small, "body.3", out=tmp_path, **QUICK)
+    with Image.open(sheet) as of_five, Image.open(io.BytesIO(of_two)) as before:
+        assert of_five.height > before.height
+
+
+KILLED = """
+import torch
+from torch import nn
+import memviz
+torch.set_num_threads(1)
+torch.manual_seed(0)
+model = memviz.wrap(nn.Sequential(nn.Conv2d(3, 150, 3)), memviz.InputSpec(size=(32, 32)))
+renders = memviz.render(model, "0", out="out", size=64, steps=2, batch_size=2)
+print(len(renders), renders.table["state"].eq("ok").all())
+"""
+
+
+def test_killed_in_the_middle(tmp_path):
+    """Whatever is there after SIGKILL is whole, and the same command finishes."""
+    folder = tmp_path / "out/0"
+    process = subprocess.Popen([sys.executable, "-c", KILLED], cwd=tmp_path, start_new_session=True)
+    until = time.monotonic() + 60
+    while not (folder / "unit-0009.png").exists():
+        assert process.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    saved = load_renders(folder)
+    assert 8 <= len(saved.units) < 150
+    pictures = [path for path in folder.glob("*.png") if not path.name.startswith(".")]
+    assert len(pictures) >= len(saved.units)
+    for path in pictures:
+        with Image.open(path) as image:
+            image.load()
+            assert image.size == (64, 64)
+    stamp = saved.path(0).stat().st_mtime_ns
+    again = subprocess.run(
+        [sys.executable, "-c", KILLED], cwd=tmp_path, capture_output=True, text=True, timeout=100, check=True
+    )
+    assert again.stdout == "150 True\n"
+    assert saved.path(0).stat().st_mtime_ns == stamp
+    assert len(load_renders(folder).units) == 150
+
+
+# Looking at them.
+
+
+def test_pil_equals_the_images(small):
+    renders = memviz.render(small, "body.3", [0, 1], **QUICK)
+    for image, picture in zip(renders.pil(), renders.images, strict=True):
+        found = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1) / 255
+        assert (found - picture).abs().max() <= 0.5 / 255 + 1e-6
+
+
+def test_a_sheet_of_units_and_of_free_objectives(small, half_dead):
+    of_units = memviz.render(small, "body.3", **QUICK)
+    of_scores = memviz.render(small, objective=[score(), -score()], **QUICK)
+    with_dead = memviz.render(half_dead, "2", [0, 2], **QUICK)
+    for renders in (of_units, of_scores, with_dead):
+        assert renders.sheet("a title").width >= renders.sheet().width
+        with Image.open(io.BytesIO(renders._repr_png_())) as image:
+            assert image.format == "PNG"
+    colours = {colour for _, colour in with_dead.sheet().getcolors(1_000_000)}
+    assert (0xF1, 0xF1, 0xEF) in colours  # the tile of the dead
+
+
+def test_save_writes_pictures_sheet_and_manifest(half_dead, tmp_path):
+    renders = memviz.render(half_dead, objective=[channel("2", 0), channel("2", 2)], **QUICK)
+    folder = renders.save(tmp_path / "a/b")
+    assert sorted(path.name for path in folder.iterdir()) == ["000.png", "contact_sheet.png", "manifest.json"]
+    with Image.open(folder / "000.png") as image:
+        assert np.array_equal(np.asarray(image), np.asarray(renders.pil()[0]))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["weights"] == half_dead.fingerprint()
+    assert [(p["file"], p["state"], p["objective"]) for p in manifest["pictures"]] == [
+        ("000.png", "ok", "2:0"), (None, "dead", "2:2"),
+    ]  # fmt: skip
+
+
+# The name.
+
+
+@pytest.mark.parametrize("first", ["", "import memviz.render.engine"])
+def test_memviz_render_can_be_called_whatever_was_imported_before(first):
+    code = f"""
+import memviz
+{first}
+import torch
+model = memviz.wrap(torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3)), memviz.InputSpec(size=(16, 16)))
+print(memviz.render(model, "0", 1, size=8, steps=1).images.shape)
+from memviz.render.engine import Engine
+from memviz.render import render
+print(render(model, "0", size=8, steps=1).images.shape, memviz.render.Fourier().decay)
+"""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "torch.Size([1, 3, 8, 8])\ntorch.Size([2, 3, 8, 8]) 1.0\n"
+
+
+def test_help_shows_the_arguments():
+    assert list(inspect.signature(memviz.render).parameters)[:4] == ["model", "layer", "units", "objective"]
+
+
+def test_a_bare_module_is_refused(small):
+    with pytest.raises(RenderError, match=r"Sequential.*memviz\.wrap"):
+        memviz.render(small.module, "body.3", 0, **QUICK)
+
+
+def test_progress_is_shown_only_where_asked(small, capfd):
+    memviz.render(small, "body.3", 0, **QUICK)
+    memviz.render(small, "body.3", 0, progress=False, **QUICK)
+    assert capfd.readouterr() == ("", "")
+    memviz.render(small, "body.3", [0, 1], progress=True, **QUICK)
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "Rendering: 6/6 steps" in err
+
+
+def test_the_published_network(resmem):
+    """Units of one of its layers: more than what the start gives, and the model as it was."""
+    with unchanged(resmem.module.alexnet), undisturbed():
+        images, table = memviz.render(resmem, "alexnet.conv2", [3, 40], size=64, steps=25)
+    start = memviz.render(resmem, "alexnet.conv2", [3, 40], size=64, steps=1).table
+    assert (table["activation"] > start["activation"]).all()
+    assert (table["peak"] > start["peak"]).all()
+    assert images.std() > 0.1
