@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
@@ -18,7 +19,7 @@ def contact_sheet(
 
     Args:
         pictures: of one size.
-        labels: one each.
+        labels: one each; a long one is cut to 60 characters, and the columns are as wide as the longest.
         title: above all.
         columns: in a row; about as many as rows by default, 8 at most.
     """
@@ -26,15 +27,17 @@ def contact_sheet(
     columns = columns or min(8, max(1, math.ceil(math.sqrt(len(pictures)))))
     rows = math.ceil(len(pictures) / columns)
     small, large = ImageFont.load_default(13), ImageFont.load_default(18)
+    labels = [textwrap.shorten(label, 60, placeholder=" ...") for label in labels]
+    pitch = GAP + max([cell, *(math.ceil(small.getlength(label)) for label in labels)])
     head = 40 if title else 0
     # A title longer than a narrow sheet widens it.
-    width = max(columns * (cell + GAP) - GAP, math.ceil(large.getlength(title)))
+    width = max(columns * pitch - GAP, math.ceil(large.getlength(title)))
     size = (2 * MARGIN + width, 2 * MARGIN + head + rows * (cell + LABEL + GAP) - GAP)
     sheet = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(sheet)
     draw.text((MARGIN, MARGIN), title, fill=INK, font=large)
     for place, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
-        left = MARGIN + place % columns * (cell + GAP)
+        left = MARGIN + place % columns * pitch
         top = MARGIN + head + place // columns * (cell + LABEL + GAP)
         if picture:
             sheet.paste(picture, (left, top))

@@ -52,6 +52,19 @@ def test_each_label_stands_below_its_picture_inside_the_sheet():
             assert box[2] < 39  # four digits fit below a picture
 
 
+def test_long_labels_do_not_run_into_each_other():
+    labels = ["alexnet.conv3:1 + 0.5 * alexnet.conv4:3", "Sum(Channel [a, 0] +\nDiversity [b])" + 20 * " and more", "x"]
+    sheet = contact_sheet(pictures(3, (30, 30)), labels, columns=2)
+    top = MARGIN + 30
+    strip = np.asarray(sheet.crop((0, top, sheet.width, top + LABEL))) != rgb(PAPER)
+    written = strip.any(axis=(0, 2)).nonzero()[0]
+    assert written.max() < sheet.width - MARGIN + 2
+    # Between the two labels there is a gap wider than any between words.
+    assert np.diff(written).max() >= GAP
+    below = sheet.crop((0, top + LABEL, sheet.width, top + LABEL + GAP))
+    assert marked(below, rgb(PAPER)) is None
+
+
 def test_a_long_title_is_whole():
     title = "resmem  resnet.layer3.20 of a model with a long name"
     sheet = contact_sheet(pictures(1), ["3"], title)
