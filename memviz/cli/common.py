@@ -49,8 +49,8 @@ def parse_units(text: str | None) -> list[int] | None:
         return None
     units: list[int] = []
     for part in text.split(","):
-        first, _, last = part.strip().partition("-")
-        if not first.isdigit() or (last and not last.isdigit()):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()):
             raise typer.BadParameter(f"{text!r}: write units as 0-31,40.")
         units += range(int(first), int(last or first) + 1)
     return units

@@ -26,5 +26,5 @@ def demo(
     model = read_model("resmem", "published", device)
     index = build_index(model, out / "photographs", out=out / "index", progress=True)
     recipe = load_recipe(Path(__file__).with_name("demo.toml"))
-    page = make_gallery(recipe, index, lambda: model, out / "gallery", default_renders(out / "index", recipe))
+    page = make_gallery(recipe, index, lambda: model, out / "gallery", default_renders(index, recipe))
     typer.echo(f"\nThe gallery is ready. Open it in a browser:\n{page.resolve()}")

@@ -44,15 +44,16 @@ def gallery(
         opened,
         lambda: read_model(loaded.model, weights, device),
         out,
-        renders or default_renders(folder, loaded),
+        renders or default_renders(opened, loaded),
     )
     typer.echo(f"{page.resolve()}")
 
 
-def default_renders(index: Path, recipe: Recipe) -> Path:
-    """Where a recipe's renders are kept: beside the index, apart from those of other settings."""
-    look = recipe.render
-    return index.resolve().parent / "renders" / f"{look.size}px-{look.steps}steps-seed{look.seed}"
+def default_renders(index: Index, recipe: Recipe) -> Path:
+    """Where a recipe's renders are kept: beside the index, apart from those of other weights or settings."""
+    network = f"{index.manifest['model']}-{index.manifest['weights'][:8]}"
+    look = f"{recipe.render.size}px-{recipe.render.steps}steps-seed{recipe.render.seed}"
+    return index.path.resolve().parent / "renders" / network / look
 
 
 def make_gallery(recipe: Recipe, index: Index, model: object, out: Path, renders: Path) -> Path:

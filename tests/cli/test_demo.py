@@ -1,0 +1,27 @@
+import json
+
+import memviz as library
+
+
+def test_the_main_job(memviz, world, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = memviz("demo", "--device", "cpu")
+    assert done.code == 0, done.err
+    page = tmp_path / "memviz-demo/gallery/index.html"
+    assert done.out.splitlines()[-1] == str(page)
+    assert "AlexNet against ResNet" in page.read_text()
+    assert world == [("resmem", "published", "cpu")]
+    assert "12 sample photographs" in done.err
+    assert "Rendering alexnet.conv1 (1 of" in done.err
+    shown = json.loads((page.parent / "gallery.json").read_text())
+    assert len(shown["sections"]) >= 1
+    assert library.load_index(tmp_path / "memviz-demo/index").manifest["images"] == 12
+
+
+def test_running_again_is_quick(memviz, world, tmp_path, monkeypatch):
+    first = memviz("demo", "--out", tmp_path / "demo")
+    monkeypatch.setattr("memviz.index.build.scan", None)
+    monkeypatch.setattr("memviz.render.api.render", None)
+    again = memviz("demo", "--out", tmp_path / "demo")
+    assert again.code == 0, again.err
+    assert again.out == first.out

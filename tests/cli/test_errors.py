@@ -1,0 +1,131 @@
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from memviz.cli import common
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("layers", "resnem"), "Error: There is no model 'resnem'. Close names: resmem"),
+        (("render", "memnet", "alexnet.conv1", "--out", "x"), "Error: No weights of memnet are public."),
+        (("render", "resmem", "score", "--out", "x", "--weights", "no.pt"), "Error: There is no weights file no.pt."),
+        (("render", "resmem", "score", "--out", "x", "--device", "gpu"), "Error: The device 'gpu' cannot be used here"),
+        (("render", "resmem", "score", "--out", "x", "--device", "meta:x"), "Try --device cpu"),
+        (("score", "nowhere.jpg", "--model", "tiny", "--weights", "random"), "nowhere.jpg"),
+        (("top", "nowhere", "alexnet.conv1:0"), "Error: There is no index in nowhere."),
+        (("gallery", "nowhere.toml", "--out", "x"), "Error: There is no recipe nowhere.toml."),
+    ],
+)
+def test_known_errors_end_with_one_message(memviz, tiny, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    done = memviz(*arguments)
+    assert done.code == 1
+    assert message in done.err
+    assert done.out == ""
+    assert "Traceback" not in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("rendre",), "No such command 'rendre'"),
+        (("render", "resmem", "x", "--out", "y", "--steps", "0"), "Invalid value for '--steps'"),
+        (("render", "resmem", "x", "--out", "y", "--objective", "mean"), "'mean' is not one of"),
+        (("render", "resmem", "x"), "Missing option '--out'"),
+        (("top", "index", "alexnet.conv1"), "write a unit as address:number"),
+        (("top", "index", "alexnet.conv1:x"), "write a unit as address:number"),
+    ],
+)
+def test_wrong_usage_ends_with_2(memviz, arguments, message):
+    done = memviz(*arguments)
+    assert done.code == 2
+    assert message in done.err
+
+
+def test_without_a_command_there_is_help(memviz):
+    done = memviz()
+    for name in ("models", "layers", "score", "render", "index", "top", "gallery", "demo"):
+        assert name in done.out + done.err
+
+
+def test_version(memviz):
+    done = memviz("--version")
+    assert (done.code, done.out) == (0, "memviz 0.1.0\n")
+
+
+@pytest.mark.parametrize("command", ["models", "layers", "score", "render", "index", "top", "gallery", "demo"])
+def test_every_command_has_help(memviz, command):
+    done = memviz(command, "--help")
+    assert done.code == 0
+    assert "Usage:" in done.out
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS])
+def test_a_full_or_closed_disk_is_no_traceback(memviz, monkeypatch, number):
+    def fail(*_):
+        raise OSError(number, os.strerror(number), "runs/x")
+
+    monkeypatch.setattr(common, "read_model", fail)
+    done = memviz("layers", "resmem")
+    assert done.code == 1
+    assert os.strerror(number) in done.err
+    assert "run it again" in done.err
+
+
+def test_an_unknown_error_keeps_its_traceback(monkeypatch):
+    from memviz.cli import main
+
+    def fail(*_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(common, "read_model", fail)
+    monkeypatch.setattr(sys, "argv", ["memviz", "layers", "resmem"])
+    monkeypatch.setattr("warnings.showwarning", print)
+    with pytest.raises(ZeroDivisionError):
+        main()
+
+
+def test_ctrl_c_in_process(memviz, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(common, "read_model", interrupted)
+    done = memviz("layers", "resmem")
+    assert done.code == 130
+    assert "Interrupted. What was finished is kept; the same command goes on from there." in done.err
+
+
+def test_ctrl_c_in_a_shell(tmp_path):
+    """A signal while units are drawn: what is finished is kept, and the message says so."""
+    command = [sys.executable, "-m", "memviz", "render", "memnet", "alexnet.conv1", "--weights", "random"]
+    options = ["--size", "32", "--steps", "4", "--batch-size", "1", "--out", "out"]
+    process = subprocess.Popen([*command, *options], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 100
+    while not (tmp_path / "out/alexnet.conv1/unit-0001.png").exists():
+        assert process.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Interrupted. What was finished is kept" in err
+    assert "Traceback" not in err
+    names = [path.name for path in (tmp_path / "out/alexnet.conv1").iterdir()]
+    assert "manifest.json" in names
+    assert not [name for name in names if "writing" in name]
+    assert "contact_sheet.png" not in names
+
+
+def test_parse_units():
+    assert common.parse_units(None) is None
+    assert common.parse_units("3") == [3]
+    assert common.parse_units(" 0-2, 7 ,5-5") == [0, 1, 2, 7, 5]
+    assert common.parse_units("4-2") == []

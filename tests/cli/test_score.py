@@ -1,0 +1,73 @@
+import csv
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import memviz as library
+from memviz.models import InputSpec
+
+
+@pytest.fixture
+def expected(tiny, photos):
+    """Path to memorability, by hand."""
+    model = library.load_model(tiny, weights=None)
+    spec = InputSpec(size=(32, 32), resize=(36, 36))
+    return {str(path): model(spec.from_pil(Image.open(path))[None]).item() for path in sorted(photos.iterdir())}
+
+
+def rows(text):
+    return [line.split() for line in text.splitlines()]
+
+
+def test_prints_a_table(memviz, tiny, photos, expected):
+    done = memviz("score", photos, "--model", tiny, "--weights", "random")
+    header, *lines = rows(done.out)
+    assert done.code == 0
+    assert header == ["path", "memorability"]
+    assert [path for path, _ in lines] == list(expected)
+    np.testing.assert_allclose([float(score) for _, score in lines], list(expected.values()), atol=6e-4)
+
+
+def test_writes_a_csv(memviz, tiny, photos, tmp_path, expected):
+    table = tmp_path / "new/scores.csv"
+    done = memviz("score", photos / "03.png", photos, "--model", tiny, "--weights", "random", "--csv", table)
+    assert done.code == 0
+    assert done.out == f"12 photographs scored: {table}\n"  # the one given twice counts once
+    with table.open(newline="") as file:
+        found = {row["path"]: float(row["memorability"]) for row in csv.DictReader(file)}
+    assert next(iter(found)) == str(photos / "03.png")
+    assert found.keys() == expected.keys()
+    np.testing.assert_allclose([found[path] for path in expected], list(expected.values()), atol=1e-6)
+
+
+@pytest.mark.parametrize("batch_size", [1, 5])
+def test_batches_change_nothing(memviz, tiny, photos, batch_size, expected):
+    done = memviz("score", photos, "--model", tiny, "--weights", "random", "--batch-size", batch_size, "--workers", 1)
+    np.testing.assert_allclose([float(row[1]) for row in rows(done.out)[1:]], list(expected.values()), atol=6e-4)
+
+
+@pytest.mark.filterwarnings("default::UserWarning")
+def test_an_unreadable_file_is_named_and_skipped(memviz, tiny, photos):
+    (photos / "broken.jpg").write_bytes(b"\xff\xd8 no picture")
+    done = memviz("score", photos, "--model", tiny, "--weights", "random")
+    assert done.code == 0
+    assert len(rows(done.out)) == 13
+    assert "Warning: 1 unreadable files were skipped" in done.err
+    assert "broken.jpg" in done.err
+    assert "UserWarning" not in done.err
+
+
+@pytest.mark.filterwarnings("default::UserWarning")
+def test_nothing_readable_is_a_failure(memviz, tiny, tmp_path):
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8 no picture")
+    done = memviz("score", tmp_path, "--model", tiny, "--weights", "random")
+    assert done.code == 1
+    assert "broken.jpg" in done.err
+
+
+def test_the_table_can_be_piped(memviz, tiny, photos, monkeypatch):
+    """However narrow the terminal, a row is a line."""
+    monkeypatch.setenv("COLUMNS", "30")
+    done = memviz("score", photos, "--model", tiny, "--weights", "random")
+    assert len(done.out.splitlines()) == 13
