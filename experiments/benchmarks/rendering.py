@@ -25,7 +25,7 @@ from torch import Tensor
 import memviz
 from memviz.layers import truncate
 from memviz.render import RenderConfig, objectives
-from memviz.render.engine import Engine
+from memviz.render.engine import PATIENCE, Engine
 
 LAYERS = ("alexnet.conv4", "resnet.layer2.3", "resnet.layer3.20")
 TOGETHER = 16
@@ -62,29 +62,28 @@ def draw_with_lucent(module: torch.nn.Module, layer: str, unit: int, steps: int)
     return seconds, picture[0]
 
 
-def step_over_bare(model: memviz.Model, layer: str, rounds: int, steps: int = 6) -> tuple[float, float]:
-    """Median seconds of an engine step and of the bare forward and backward pass, measured in turns."""
-    wanted = [objectives.channel(layer, unit) for unit in range(TOGETHER)]
+def step_over_bare(model: memviz.Model, layer: str, steps: int) -> tuple[float, float]:
+    """Median seconds of an engine step and of the bare forward and backward pass, taken in turns."""
+    wanted = [objectives.excitation(layer, unit) for unit in range(TOGETHER)]
     engine = Engine(model, wanted, RenderConfig(steps=steps))
     picture = torch.rand(TOGETHER, 3, *engine.size).contiguous(memory_format=torch.channels_last).requires_grad_()
     rows = torch.arange(TOGETHER)
+    ours: list[float] = []
+    bare: list[float] = []
 
-    def bare() -> None:
-        for _ in range(steps):
-            maps = engine._network(picture)[layer]
-            torch.autograd.grad(maps[rows, rows].mean(), picture)
+    def after_a_step(count: int = 1) -> None:
+        nonlocal start
+        ours.append(time.perf_counter() - start)
+        start = time.perf_counter()
+        maps = engine._network(picture)[layer]
+        torch.autograd.grad(maps[rows, rows].mean(), picture)
+        bare.append(time.perf_counter() - start)
+        start = time.perf_counter()
 
-    def ours() -> None:
-        engine._optimized(wanted, lambda count=1: None)
-
-    ours(), bare()
-    times: dict[str, list[float]] = {"ours": [], "bare": []}
-    for _ in range(rounds):
-        for name, function in (("ours", ours), ("bare", bare)):
-            start = time.perf_counter()
-            function()
-            times[name].append((time.perf_counter() - start) / steps)
-    return statistics.median(times["ours"]), statistics.median(times["bare"])
+    start = time.perf_counter()
+    engine._optimized(wanted, after_a_step)
+    # The first steps also look for units that no gradient reaches.
+    return statistics.median(ours[PATIENCE:]), statistics.median(bare[PATIENCE:])
 
 
 def main() -> None:
@@ -93,7 +92,7 @@ def main() -> None:
     parser.add_argument("--units", type=int, default=2, help="units a layer that lucent draws")
     parser.add_argument("--lucent-steps", type=int, default=512, help="lucent's own default is 512; 0 leaves it out")
     parser.add_argument("--steps", type=int, default=RenderConfig().steps, help="of memviz")
-    parser.add_argument("--rounds", type=int, default=5, help="of the comparison with the bare pass")
+    parser.add_argument("--turns", type=int, default=64, help="steps for the comparison with the bare pass")
     arguments = parser.parse_args()
     # Lucent 0.1.8 hands kornia and torch what they have since deprecated.
     warnings.simplefilter("ignore")
@@ -112,7 +111,7 @@ def main() -> None:
                 row += f" {seconds:.1f} | {lucent_mean:.4f} | {lucent_peak:.4f} | {seconds / ours:.0f}x |"
             drawn.append(row)
             print(row, flush=True)
-        engine, bare = step_over_bare(model, layer, arguments.rounds)
+        engine, bare = step_over_bare(model, layer, arguments.turns)
         steps.append(f"| {layer} | {1000 * engine / TOGETHER:.2f} | {1000 * bare / TOGETHER:.2f} | {engine / bare:.2f} |")
         print(steps[-1], flush=True)
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("memviz", "torch", "torch-lucent"))

@@ -49,5 +49,10 @@ class RandomTransforms:
 
     def apply(self, pictures: Tensor, maps: Tensor) -> Tensor:
         """Pictures (N, 3, H, W) through affine maps (N, 2, 3); what comes from outside is mirrored."""
-        grid = F.affine_grid(maps, list(pictures.shape), align_corners=False)
+        height, width = pictures.shape[2:]
+        x = torch.arange(1 - width, width, 2, dtype=maps.dtype, device=maps.device)[:, None] / width
+        y = torch.arange(1 - height, height, 2, dtype=maps.dtype, device=maps.device)[:, None] / height
+        # What F.affine_grid computes by a matrix product for every position, as a sum of a row and a column.
+        across, down, shift = (maps[:, None, None, :, axis] for axis in range(3))
+        grid = across * x + (down * y[:, None] + shift)
         return F.grid_sample(pictures, grid, padding_mode="reflection", align_corners=False)

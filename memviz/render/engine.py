@@ -13,7 +13,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from memviz.errors import RenderError
-from memviz.layers import fold_batch_norms, private_copy, truncate
+from memviz.layers import fold_batch_norms, private_copy, quicken_response_norms, truncate
 from memviz.models import Model
 from memviz.progress import Advance
 from memviz.render.config import RenderConfig
@@ -103,6 +103,7 @@ class Engine:
     def _prepared(self, network: nn.Module) -> nn.Module:
         if isinstance(network, torch.fx.GraphModule):
             fold_batch_norms(network)
+        quicken_response_norms(network)
         return network.to(memory_format=torch.channels_last)
 
     def _addresses(self, objective: Lucent, private: nn.Module) -> set[str]:

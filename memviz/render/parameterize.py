@@ -73,7 +73,8 @@ class Fourier:
         horizontal = torch.fft.rfftfreq(width, dtype=parameters.dtype, device=parameters.device)
         frequency = torch.hypot(vertical, horizontal).clamp(min=1 / max(height, width))
         # Mixing the colours is linear, so it may come before the inverse transform, on half the values.
-        coefficients = parameters * (0.25 / frequency**self.decay)[..., None]
+        weight = 0.25 / frequency if self.decay == 1 else 0.25 / frequency**self.decay
+        coefficients = parameters * weight[..., None]
         if self.decorrelated:
             coefficients = _to_colours(coefficients)
         planes = torch.fft.irfft2(torch.view_as_complex(coefficients), s=(height, width), norm="ortho")
