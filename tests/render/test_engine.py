@@ -12,7 +12,9 @@ from memviz.render import engine as engines
 from memviz.render.engine import Engine, seed_of
 from memviz.render.objectives import Lucent, channel, direction, neuron, score
 
-# Measured: in float32 on the CPU pictures from batches of different sizes differ by up to 3e-6 after 40 steps.
+# Measured on the CPU: pictures of `small` from batches of different sizes differ by up to 2.4e-7 after 40 steps. In
+# deep networks rounding grows: up to 0.12 in single pixels of ResNet-152's layer2.3 (mean 0.02) after 128 steps
+# alone against in a batch, with activations equal to 0.3 %.
 SAME = {"rtol": 0, "atol": 1e-4}
 PLAIN = {"parameterization": Pixel(decorrelated=False), "transforms": None, "learning_rate": 0.2}
 
