@@ -55,4 +55,6 @@ class RandomTransforms:
         # What F.affine_grid computes by a matrix product for every position, as a sum of a row and a column.
         across, down, shift = (maps[:, None, None, :, axis] for axis in range(3))
         grid = across * x + (down * y[:, None] + shift)
-        return F.grid_sample(pictures, grid, padding_mode="reflection", align_corners=False)
+        # Mirrored here once, at the edges -1 and 1, and not by grid_sample for each pass and channel.
+        grid = torch.add(-grid, grid.clamp(-1, 1), alpha=2)
+        return F.grid_sample(pictures, grid, padding_mode="border", align_corners=False)
