@@ -77,7 +77,7 @@ def test_damaged_exif_in_a_sound_picture_is_passed_over_quietly(tmp_path, quarte
     path = tmp_path / "odd.jpg"
     entry = struct.pack("<HHII", 0x010E, 2, 5000, 4000)  # a description that lies beyond the data
     quarters.save(path, exif=b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", 1) + entry)
-    with pytest.warns(UserWarning), Image.open(path) as image:
+    with pytest.warns(UserWarning, match="larger than file"), Image.open(path) as image:
         image.getexif()
     assert open_image(path).size == quarters.size
     quarters.save(path, exif=b"Exif\0\0nonsense")
@@ -247,7 +247,7 @@ def test_random_damage_is_never_another_exception(tmp_path, quarters):
             try:
                 assert open_image(path).mode == "RGB"
             except ImageError as error:
-                assert str(path) in str(error)
+                assert str(path) in str(error)  # noqa: PT017 (some damage is harmless)
 
 
 def test_threads_leave_the_warning_filters_alone(tmp_path, quarters):
