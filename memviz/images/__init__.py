@@ -6,11 +6,13 @@ from memviz.images.lamem import lamem
 from memviz.images.memcat import memcat
 from memviz.images.samples import sample_photos
 from memviz.images.scored import check_readable, mixed, read_csv
+from memviz.images.split import Split, split
 from memviz.images.stream import Batch, Failure, stream
 
 __all__ = [
     "Batch",
     "Failure",
+    "Split",
     "check_readable",
     "lamem",
     "list_images",
@@ -19,5 +21,6 @@ __all__ = [
     "open_image",
     "read_csv",
     "sample_photos",
+    "split",
     "stream",
 ]

@@ -78,7 +78,7 @@ def scored(
     table["file"] = files.str.replace("\\", "/")
     table.insert(0, "path", [os.path.abspath(folder / pictures / file) for file in table["file"]])
     if wrong := [f"{row.file} ({scores[row.Index]})" for row in table[~numbers.between(0, 1)].itertuples()]:
-        raise ImageError(f"Scores must be numbers from 0 to 1. {_first(wrong)}.")
+        raise ImageError(f"Scores must be numbers from 0 to 1. {first_of(wrong)}.")
     if slashed := sorted({source for source in table["source"] if "/" in source or not source}):
         raise ImageError(f"A source needs a name without a slash, unlike {slashed[0]!r}.")
     if table.empty:
@@ -119,14 +119,15 @@ def check_readable(table: pd.DataFrame) -> None:
     Files are looked up, not decoded: damaged ones are found, and named, when they are.
     """
     if missing := [path for path in table["path"] if not os.path.isfile(path)]:
-        raise ImageError(f"Of {len(table)} photographs in the table, files are missing. {_first(missing)}.")
+        raise ImageError(f"Of {len(table)} photographs in the table, files are missing. {first_of(missing)}.")
 
 
 def _refuse_doubles(table: pd.DataFrame) -> None:
     for column in (table["path"], names(table)):
         if doubled := sorted(set(column[column.duplicated()])):
-            raise ImageError(f"Photographs are listed twice, perhaps with two scores. {_first(doubled)}.")
+            raise ImageError(f"Photographs are listed twice, perhaps with two scores. {first_of(doubled)}.")
 
 
-def _first(wrong: list[str]) -> str:
+def first_of(wrong: list[str]) -> str:
+    """How many there are, and the first five of them, for an error's message."""
     return f"{len(wrong)} of them: {', '.join(wrong[:5])}{' ...' if len(wrong) > 5 else ''}"
