@@ -1,6 +1,7 @@
 """Where pictures come from: folders, decoding, streams of batches, sample photographs, and sets with scores."""
 
 from memviz.images.decode import open_image
+from memviz.images.duplicates import near_duplicates
 from memviz.images.folder import list_images
 from memviz.images.lamem import lamem
 from memviz.images.memcat import memcat
@@ -18,6 +19,7 @@ __all__ = [
     "list_images",
     "memcat",
     "mixed",
+    "near_duplicates",
     "open_image",
     "read_csv",
     "sample_photos",
