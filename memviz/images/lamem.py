@@ -51,6 +51,14 @@ def lamem(folder: str | Path, split: int | None = None) -> pd.DataFrame:
     split 1, which are all.
 
     Raises `ImageError` for another layout, a line that is not a file and a score, or a photograph listed twice.
+
+    >>> folder = getfixture("tmp_path")
+    >>> for name in ("images", "splits"):
+    ...     (folder / name).mkdir()
+    >>> for number, part in enumerate(PARTS):
+    ...     _ = (folder / "splits" / f"{part}_1.txt").write_text(f"0000000{number}.jpg 0.7{number}")
+    >>> lamem(folder, split=1)[["file", "score", "part"]].values.tolist()
+    [['00000000.jpg', 0.7, 'train'], ['00000001.jpg', 0.71, 'val'], ['00000002.jpg', 0.72, 'test']]
     """
     folder = Path(folder)
     if split is not None and split not in SPLITS:

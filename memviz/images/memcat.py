@@ -55,6 +55,13 @@ def memcat(folder: str | Path, target: Target = "hit_rate") -> pd.DataFrame:
     The score is the share of hits, as in the paper's code, or with `target="corrected"` that of hits less false alarms.
 
     Raises `ImageError` for another target, another layout, or a CSV without the columns that are needed.
+
+    >>> folder = getfixture("tmp_path")
+    >>> (folder / "images").mkdir()
+    >>> columns = "image_file,category,subcategory,memorability_wo_fa_correction"
+    >>> _ = (folder / "memcat_image_data.csv").write_text(f"{columns}\\n3.jpg,animal,bear,0.8\\n")
+    >>> memcat(folder)[["file", "category", "score"]].values.tolist()
+    [['animal/bear/3.jpg', 'animal', 0.8]]
     """
     folder = Path(folder)
     if target not in get_args(Target):

@@ -93,6 +93,12 @@ def mixed(*tables: pd.DataFrame) -> pd.DataFrame:
 
     `attrs["dataset"]` has the names joined by " + " and each table's own description under `sets`.
     Raises `ImageError` where a file, or a name `source/file`, occurs twice.
+
+    >>> folder = getfixture("tmp_path")
+    >>> for name in ("one", "two"):
+    ...     _ = (folder / f"{name}.csv").write_text(f"path,score\\n{name}.jpg,0.5\\n")
+    >>> names(mixed(read_csv(folder / "one.csv"), read_csv(folder / "two.csv"))).tolist()
+    ['one/one.jpg', 'two/two.jpg']
     """
     if not tables:
         raise ImageError("No data sets were given: name at least one.")

@@ -26,13 +26,21 @@ Stratum = tuple[str, str]  # source and category
 
 @dataclass(frozen=True)
 class Split:
-    """The photographs of each part as sorted `source/file`, and the seed and the fractions that gave them."""
+    """The photographs of each part as sorted `source/file`, and the seed and the fractions that gave them.
+
+    One that is in two parts is an `ImageError`.
+    """
 
     seed: int
     fractions: tuple[float, float, float]
     train: tuple[str, ...]
     validation: tuple[str, ...]
     test: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        times = Counter([*self.train, *self.validation, *self.test])
+        if twice := sorted(name for name, count in times.items() if count > 1):
+            raise ImageError(f"Photographs are in two parts of the split, or twice in one. {first_of(twice)}.")
 
     def part(self, table: pd.DataFrame, part: Part) -> pd.DataFrame:
         """The rows of `table` that are in a part, in the table's order.
@@ -71,7 +79,7 @@ class Split:
             train, validation, test = (tuple(content[part]) for part in PARTS)
             return cls(content["seed"], (first, second, third), train, validation, test)
         except (KeyError, TypeError, ValueError) as error:
-            raise StoreError(f"{path} is damaged: {error!r}.") from error
+            raise StoreError(f"{path} is damaged: {error!r}. Draw the split again.") from error
 
 
 def split(

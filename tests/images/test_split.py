@@ -153,13 +153,20 @@ def test_saved_and_loaded(table, tmp_path):
     assert content["versions"]["memviz"]
 
 
-@pytest.mark.parametrize("change", [{"kind": "x"}, {"format": 2}, {"fractions": [1]}, {"train": None}])
+@pytest.mark.parametrize(
+    "change", [{"kind": "x"}, {"format": 2}, {"fractions": [1]}, {"train": None}, {"test": ["x"] * 2}]
+)
 def test_other_files_are_refused(table, tmp_path, change):
     split(table).save(tmp_path / "split.json")
     content = json.loads((tmp_path / "split.json").read_text()) | change
     (tmp_path / "split.json").write_text(json.dumps(content))
     with pytest.raises(StoreError, match=r"split\.json"):
         Split.load(tmp_path / "split.json")
+
+
+def test_no_photograph_in_two_parts():
+    with pytest.raises(ImageError, match=r"two parts.* 1 of them: one/b\.jpg"):
+        Split(0, (0.8, 0.1, 0.1), ("one/a.jpg", "one/b.jpg"), ("one/b.jpg",), ())
 
 
 def test_part_of_a_table(table):
