@@ -17,7 +17,7 @@ correlation between the scores of two halves of the participants is 0.67 (the pa
 Citation: A. Khosla, A. S. Raju, A. Torralba, A. Oliva. Understanding and Predicting Image Memorability at a Large
 Scale. International Conference on Computer Vision (ICCV) 2015. doi:10.1109/ICCV.2015.275
 
-Licence: the authors' site offers it for academic research; the photographs keep the terms of the sets they come from.
+Licence: we have seen no text of one, so ask with the access; the photographs keep the terms of the sets they come from.
 
 How to get it: http://memorability.csail.mit.edu; access is restricted now, so write to the authors. memviz carries
 nothing of it.
