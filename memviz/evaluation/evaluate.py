@@ -24,6 +24,10 @@ _CONTAMINATED = (
     "The published ResMem was trained on LaMem and MemCat. Its test part was drawn without a seed and is not known, so "
     "it has seen most of the {count} images from {sources} here: errors are too low and correlations too high."
 )
+_ZEROS = (
+    "{count} images from lamem have the score 0. LaMem's next lowest is 0.2, which the paper calls the lowest, so they "
+    "look like missing scores; each adds about 0.5 to the sum of squared errors."
+)
 
 
 @dataclass(frozen=True)
@@ -146,6 +150,9 @@ def evaluate(
     if not read.all():
         named = ", ".join(truth["path"][~read].head(5))
         warnings.append(f"{(~read).sum()} of {len(truth)} images could not be read and are left out: {named}.")
+    zeros = (predictions["source"] == "lamem") & (predictions["truth"] == 0)
+    if zeros.any():
+        warnings.append(_ZEROS.format(count=zeros.sum()))
     seen = predictions["source"].isin(CONSISTENCY)
     if weights == PUBLISHED_RESMEM and seen.any():
         sources = " and ".join(sorted(set(predictions["source"][seen])))
@@ -201,14 +208,16 @@ def _checked(table: pd.DataFrame) -> pd.DataFrame:
     if not truth.map(math.isfinite).all():
         row = table[~truth.map(math.isfinite)].iloc[0]
         raise ImageError(f"The score of {row['path']} is {row['score']!r}; give a number for each image.")
-    return pd.DataFrame(
+    checked = pd.DataFrame(
         {
             "path": [str(Path(path)) for path in table["path"]],
             "source": table.get("source", "csv"),
             "category": table.get("category", ""),
             "truth": truth,
         }
-    ).reset_index(drop=True)
+    )
+    # Tables with and without these columns may have been put together.
+    return checked.fillna({"source": "csv", "category": ""}).reset_index(drop=True)
 
 
 def _plain(value: Any) -> Any:

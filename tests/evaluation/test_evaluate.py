@@ -99,6 +99,12 @@ def test_contamination_is_warned_of(model, table, monkeypatch):
     assert evaluate(model, table.assign(source="ours"), resamples=10).warnings == ()
 
 
+def test_scores_of_zero_are_suspect_in_lamem_alone(model, table):
+    table.loc[[0, 5, 20], "score"] = 0  # the last is MemCat's
+    (warning,) = evaluate(model, table, resamples=10).warnings
+    assert warning.startswith("2 images from lamem have the score 0.")
+
+
 def test_a_synthetic_set_is_called_so(model, table, tmp_path):
     table.attrs["dataset"] = {"name": "fake LaMem", "synthetic": True}
     report = evaluate(model, table, resamples=10)
