@@ -1,5 +1,6 @@
 import json
 import math
+import sys
 
 import numpy as np
 import pandas as pd
@@ -9,8 +10,8 @@ from helpers import unchanged, undisturbed
 from scipy import stats
 
 from memviz.errors import ImageError, ModelError
-from memviz.evaluation import evaluate as module
-from memviz.evaluation.evaluate import PUBLISHED_RESMEM, evaluate, measure
+from memviz.evaluation import evaluate, measure
+from memviz.evaluation.evaluate import PUBLISHED_RESMEM
 from memviz.evaluation.metrics import bootstrap_interval, mse
 
 
@@ -93,7 +94,7 @@ def test_published_resmem_is_known(resmem):
 
 
 def test_contamination_is_warned_of(model, table, monkeypatch):
-    monkeypatch.setattr(module, "PUBLISHED_RESMEM", model.fingerprint())
+    monkeypatch.setattr(sys.modules["memviz.evaluation.evaluate"], "PUBLISHED_RESMEM", model.fingerprint())
     (warning,) = evaluate(model, table, resamples=10).warnings
     assert "24 images from lamem and memcat" in warning
     assert evaluate(model, table.assign(source="ours"), resamples=10).warnings == ()
