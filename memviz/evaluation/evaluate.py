@@ -154,6 +154,8 @@ def evaluate(
     if zeros.any():
         warnings.append(_ZEROS.format(count=zeros.sum()))
     seen = predictions["source"].isin(CONSISTENCY)
+    if model.output not in (None, "memorability") and seen.any():
+        warnings.append(f"{model.name} predicts {model.output}, not the memorability that LaMem and MemCat give.")
     if weights == PUBLISHED_RESMEM and seen.any():
         sources = " and ".join(sorted(set(predictions["source"][seen])))
         warnings.append(_CONTAMINATED.format(count=seen.sum(), sources=sources))

@@ -100,6 +100,13 @@ def test_contamination_is_warned_of(model, table, monkeypatch):
     assert evaluate(model, table.assign(source="ours"), resamples=10).warnings == ()
 
 
+def test_another_quantity_than_the_sets_is_warned_of(model, table):
+    model.output = "false_alarm_rate"
+    (warning,) = evaluate(model, table, resamples=10).warnings
+    assert warning.startswith("brightness predicts false_alarm_rate")
+    assert evaluate(model, table.assign(source="ours"), resamples=10).warnings == ()
+
+
 def test_scores_of_zero_are_suspect_in_lamem_alone(model, table):
     table.loc[[0, 5, 20], "score"] = 0  # the last is MemCat's
     (warning,) = evaluate(model, table, resamples=10).warnings
