@@ -2,8 +2,15 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+import torch
 
 import memviz
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """A test's random networks do not depend on which tests ran before."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
