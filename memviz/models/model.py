@@ -21,6 +21,8 @@ from memviz.progress import progress as show_progress
 if TYPE_CHECKING:
     import pandas as pd
 
+    from memviz.models.card import ModelCard
+
 
 class Model:
     """A vision network that memviz can look into.
@@ -33,6 +35,7 @@ class Model:
         name: what manifests and pages call it.
         output: what its single output means, as "memorability"; None if it is no score.
         branches: top-level children whose convolutions are counted separately.
+        card: where a trained model came from; None for others.
     """
 
     def __init__(
@@ -42,12 +45,14 @@ class Model:
         name: str,
         output: str | None = None,
         branches: Sequence[str] = (),
+        card: ModelCard | None = None,
     ) -> None:
         self.module = module
         self.inputs = inputs
         self.name = name
         self.output = output
         self.branches = tuple(branches)
+        self.card = card
 
     def __repr__(self) -> str:
         return f"Model({self.name!r}, {type(self.module).__name__}, {self.inputs.size[0]}x{self.inputs.size[1]} px)"

@@ -13,6 +13,7 @@ from torchvision.models import WeightsEnum
 
 from memviz.errors import ModelError, WeightsError, did_you_mean
 from memviz.models import weights as stores
+from memviz.models.card import is_trained, read_trained
 from memviz.models.inputs import InputSpec
 from memviz.models.m3m import M3M
 from memviz.models.memnet import MemNet
@@ -92,7 +93,7 @@ def architecture(name: str) -> Architecture:
 
 
 def load_model(
-    name: str,
+    name: str | Path,
     weights: str | Path | None = "published",
     *,
     backbones: Mapping[str, str | Path | WeightsEnum] | str | None = None,
@@ -102,10 +103,10 @@ def load_model(
     """Builds a memorability model with its weights, in evaluation mode.
 
     Args:
-        name: one of `list_models()`.
+        name: one of `list_models()`, or the folder of a trained model.
         weights: "published" for the weights that a package carries (their SHA-256 is checked); a
             path to a `.safetensors` file or a torch checkpoint of tensors, under our names or the
-            published package's; None for random weights.
+            published package's; the folder of a trained model; None for random weights.
         backbones: with `weights=None`, pretrained parts by address, each a file, a torchvision weight
             enum, or its name, as `{"resnet": "ResNet152_Weights.IMAGENET1K_V1"}`; "torchvision" takes
             the recommended ones.
@@ -120,7 +121,18 @@ def load_model(
         >>> load_model("memnet", weights=None).layers["alexnet.conv4"].channels
         384
     """
-    entry = architecture(name)
+    card = None
+    if name not in ARCHITECTURES and is_trained(name):
+        if weights != "published":
+            raise ModelError(f"{name} holds its own weights: leave weights= out.")
+        weights = name
+    if weights is not None and is_trained(weights):
+        card, weights = read_trained(weights)
+        if name in ARCHITECTURES and name != card.architecture:
+            raise WeightsError(f"{weights} is a trained {card.architecture}, not a {name}.")
+        name = card.architecture
+    entry = architecture(str(name))
+    inputs = InputSpec.from_dict(card.inputs) if card else entry.inputs
     if weights is None:
         module = _random(entry, seed)
         _fill_backbones(module, entry, backbones or {})
@@ -141,7 +153,7 @@ def load_model(
             module = entry.build()
         stores.fill(module, stores.renamed(state, entry.names), source)
     branches: Any = module.branches
-    return Model(module.eval().to(device), entry.inputs, name, entry.output, branches)
+    return Model(module.eval().to(device), inputs, entry.name, entry.output, branches, card)
 
 
 def _random(entry: Architecture, seed: int) -> nn.Module:
