@@ -33,7 +33,7 @@ class ModelCard:
         metrics: how good it is, by name.
         distilled_from: the teacher whose scores were the targets; None for people's memory.
         notes: anything else.
-        inputs: its `InputSpec`; this and what follows is filled in by `save_trained`.
+        inputs, outputs: its `InputSpec` and `OutputSpec`; this and what follows is filled in by `save_trained`.
         sha256: of the file of weights.
         created, versions, platform: when, with what, and where it was made.
     """
@@ -47,6 +47,7 @@ class ModelCard:
     distilled_from: Mapping[str, Any] | None = None
     notes: str = ""
     inputs: Mapping[str, Any] = field(default_factory=dict)
+    outputs: Mapping[str, Any] = field(default_factory=dict)
     sha256: str = ""
     created: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -69,7 +70,13 @@ def save_trained(model: Model, folder: str | Path, card: ModelCard) -> ModelCard
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.module.state_dict().items()}
     with replacing(folder / WEIGHTS) as temporary:
         save_file(state, temporary)
-    card = dataclasses.replace(card, inputs=model.inputs.to_dict(), sha256=_sha256(folder / WEIGHTS), **provenance())
+    card = dataclasses.replace(
+        card,
+        inputs=model.inputs.to_dict(),
+        outputs=model.outputs.to_dict(),
+        sha256=_sha256(folder / WEIGHTS),
+        **provenance(),
+    )
     write_json(folder / CARD, dataclasses.asdict(card))
     return card
 

@@ -18,6 +18,7 @@ from memviz.models.inputs import InputSpec
 from memviz.models.m3m import M3M
 from memviz.models.memnet import MemNet
 from memviz.models.model import Model
+from memviz.models.outputs import IDENTITY, OutputSpec
 from memviz.models.resmem import FalseResMem, ResMem
 
 _RESMEM_INPUTS = InputSpec(size=(227, 227), resize=(256, 256))
@@ -37,6 +38,7 @@ class Architecture:
     weights: stores.WeightRecord | None = None
     names: Mapping[str, str] = field(default_factory=dict)
     backbones: Mapping[str, str] = field(default_factory=dict)
+    outputs: OutputSpec = IDENTITY
 
 
 ARCHITECTURES = {
@@ -132,7 +134,9 @@ def load_model(
             raise WeightsError(f"{weights} is a trained {card.architecture}, not a {name}.")
         name = card.architecture
     entry = architecture(str(name))
-    inputs = InputSpec.from_dict(card.inputs) if card else entry.inputs
+    inputs, outputs = entry.inputs, entry.outputs
+    if card:
+        inputs, outputs = InputSpec.from_dict(card.inputs), OutputSpec.from_dict(card.outputs)
     if weights is None:
         module = _random(entry, seed)
         _fill_backbones(module, entry, backbones or {})
@@ -153,7 +157,7 @@ def load_model(
             module = entry.build()
         stores.fill(module, stores.renamed(state, entry.names), source)
     branches: Any = module.branches
-    return Model(module.eval().to(device), inputs, entry.name, entry.output, branches, card)
+    return Model(module.eval().to(device), inputs, entry.name, entry.output, branches, outputs, card)
 
 
 def _random(entry: Architecture, seed: int) -> nn.Module:
