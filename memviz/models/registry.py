@@ -125,7 +125,7 @@ def load_model(
     """Builds a memorability model with its weights, in evaluation mode.
 
     Args:
-        name: one of `list_models()`, or the folder of a trained model.
+        name: one of `list_models()`, or the folder of a trained model (with `weights=None`: another like it).
         weights: "published" for the weights that a package carries (their SHA-256 is checked); a
             path to a `.safetensors` or `.caffemodel` file or a torch checkpoint of tensors, under our names
             or the published ones; the folder of a trained model; None for random weights.
@@ -148,14 +148,15 @@ def load_model(
     """
     card = None
     if name not in ARCHITECTURES and is_trained(name):
-        if weights != "published":
+        if weights not in ("published", None):
             raise ModelError(f"{name} holds its own weights: leave weights= out.")
-        weights = name
-    if weights is not None and is_trained(weights):
-        card, weights = read_trained(weights)
-        if name in ARCHITECTURES and name != card.architecture:
+        card, path = read_trained(name)
+        name, weights = card.architecture, path if weights else None
+    elif weights is not None and is_trained(weights):
+        card, path = read_trained(weights)
+        if name != card.architecture:
             raise WeightsError(f"{weights} is a trained {card.architecture}, not a {name}.")
-        name = card.architecture
+        weights = path
     entry = architecture(str(name))
     inputs, outputs = entry.inputs, entry.outputs
     if card:
@@ -185,7 +186,9 @@ def load_model(
             module = entry.build(**options)
         stores.fill(module, stores.renamed(state, entry.names), source)
     branches: Any = module.branches
-    return Model(module.eval().to(device), inputs, entry.name, entry.output, branches, outputs, card)
+    return Model(
+        module.eval().to(device), inputs, entry.name, entry.output, branches, outputs, card if weights else None
+    )
 
 
 def _with_mean(inputs: InputSpec, mean: str | Path, name: str) -> InputSpec:

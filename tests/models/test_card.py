@@ -108,10 +108,15 @@ def test_damaged_card_is_named(content, folder):
         read_trained(folder)
 
 
-@pytest.mark.parametrize("options", [{"weights": None}, {"weights": "other.safetensors"}])
-def test_other_weights_make_no_sense(options, folder):
+def test_random_weights_in_the_same_architecture(model, folder):
+    other = memviz.load_model(folder, weights=None, seed=6)
+    assert (other.name, other.inputs, other.card) == ("toy", model.inputs, None)
+    assert other.fingerprint() == memviz.load_model("toy", weights=None, seed=6).fingerprint() != model.fingerprint()
+
+
+def test_other_weights_make_no_sense(folder):
     with pytest.raises(ModelError, match="holds its own weights"):
-        memviz.load_model(folder, **options)
+        memviz.load_model(folder, weights="other.safetensors")
 
 
 def test_folder_of_something_else_is_no_model(tmp_path):
