@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from memviz.errors import MemvizError as MemvizError
+    from memviz.evaluation import Report as Report
+    from memviz.evaluation import evaluate as evaluate
     from memviz.gallery.build import gallery as gallery
     from memviz.images import sample_photos as sample_photos
     from memviz.index import Index as Index
@@ -32,7 +34,9 @@ _HOME = {
     "MemvizError": "memviz.errors",
     "Model": "memviz.models",
     "Renders": "memviz.render",
+    "Report": "memviz.evaluation",
     "build_index": "memviz.index",
+    "evaluate": "memviz.evaluation",
     "gallery": "",
     "list_models": "memviz.models",
     "load_index": "memviz.index",

@@ -53,7 +53,7 @@ class RecipeError(MemvizError, ValueError):
 def did_you_mean(given: str, valid: Iterable[str], most: int = 5) -> str:
     """A sentence that lists the names in `valid` closest to `given`.
 
-    >>> did_you_mean("alexnet.conv", ["alexnet.conv1", "resnet.fc"])
+    >>> did_you_mean("alexnet.conv", ["alexnet.conv1", "head"])
     'Close names: alexnet.conv1.'
     """
     names = list(valid)

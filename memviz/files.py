@@ -23,9 +23,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     After an exception, a full disk, Ctrl-C or SIGKILL, `path` is what it was before.
 
-    >>> with replacing("notes.txt") as temporary:
-    ...     _ = temporary.write_text("whole or absent")
-    >>> Path("notes.txt").read_text()
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with replacing(f"{folder}/notes.txt") as temporary:
+    ...         _ = temporary.write_text("whole or absent")
+    ...     Path(f"{folder}/notes.txt").read_text()
     'whole or absent'
     """
     target = Path(path)

@@ -7,8 +7,8 @@ import pytest
 import memviz
 
 PUBLIC = {
-    "Index", "InputSpec", "MemvizError", "Model", "Renders", "build_index", "gallery", "list_models", "load_index",
-    "load_model", "objectives", "render", "sample_photos", "wrap",
+    "Index", "InputSpec", "MemvizError", "Model", "Renders", "Report", "build_index", "evaluate", "gallery",
+    "list_models", "load_index", "load_model", "objectives", "render", "sample_photos", "wrap",
 }  # fmt: skip
 HEAVY = ("torch", "torchvision", "lucent", "numpy", "pandas", "matplotlib", "skimage", "sklearn", "resmem", "rich")
 

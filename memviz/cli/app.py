@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from memviz.cli import demo, gallery, index, layers, models, render, score, top
+from memviz.cli import demo, evaluate, gallery, index, layers, models, render, score, top
 
 app = typer.Typer(
     name="memviz",
@@ -17,6 +17,7 @@ for command in (
     models.models,
     layers.layers,
     score.score,
+    evaluate.evaluate,
     render.render,
     index.index,
     top.top,

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pandas as pd
 
     from memviz.models import Model
@@ -26,6 +28,27 @@ Mean = Annotated[Path | None, typer.Option(help="A mean image (.npy, .binaryprot
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps; 'auto' takes a GPU where there is one.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Photographs in one forward pass.")]
 Workers = Annotated[int, typer.Option(min=1, help="Threads that decode photographs.")]
+
+Data = Annotated[
+    list[str],
+    typer.Option(
+        help="lamem=DIR, memcat=DIR, or csv=FILE with columns path and score; may be repeated.", show_default=False
+    ),
+]
+
+
+def read_data(sources: list[str]) -> pd.DataFrame:
+    """The scored photographs that the --data options name, as one table."""
+    from memviz.images import lamem, memcat, mixed, read_csv
+
+    readers: dict[str, Callable[[str], pd.DataFrame]] = {"lamem": lamem, "memcat": memcat, "csv": read_csv}
+    tables = []
+    for source in sources:
+        kind, _, place = source.partition("=")
+        if kind not in readers or not place:
+            raise typer.BadParameter(f"{source!r}: write lamem=DIR, memcat=DIR or csv=FILE.", param_hint="--data")
+        tables.append(readers[kind](place))
+    return mixed(*tables)
 
 
 def read_model(name: str, weights: str, device: str, mean: Path | None = None) -> Model:

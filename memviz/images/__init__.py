@@ -1,8 +1,28 @@
-"""Where pictures come from: folders, decoding, streams of batches, the sample photographs."""
+"""Where pictures come from: folders, decoding, streams of batches, sample photographs, and sets with scores."""
 
 from memviz.images.decode import open_image
+from memviz.images.duplicates import near_duplicates
 from memviz.images.folder import list_images
+from memviz.images.lamem import lamem
+from memviz.images.memcat import memcat
 from memviz.images.samples import sample_photos
+from memviz.images.scored import check_readable, mixed, read_csv
+from memviz.images.split import Split, split
 from memviz.images.stream import Batch, Failure, stream
 
-__all__ = ["Batch", "Failure", "list_images", "open_image", "sample_photos", "stream"]
+__all__ = [
+    "Batch",
+    "Failure",
+    "Split",
+    "check_readable",
+    "lamem",
+    "list_images",
+    "memcat",
+    "mixed",
+    "near_duplicates",
+    "open_image",
+    "read_csv",
+    "sample_photos",
+    "split",
+    "stream",
+]

@@ -26,8 +26,8 @@ Kind = Literal["excitation", "channel", "neuron", "direction", "score"]
 Activations = Mapping[str, Tensor]
 LucentObjective = Callable[[Callable[[str], Tensor]], Tensor]
 
-# How much of what lies below zero counts. With 0.5 the pictures of ResMem's alexnet.conv4 reach the same means as
-# with 1, and those of alexnet.conv1 two to four times the peaks (experiments/objectives).
+# How much of what lies below zero counts. With 0.5 the pictures of ResMem's convolutions reach nearly the means that
+# they reach with 1, and higher peaks (measured in experiments/objectives).
 INHIBITION = 0.5
 
 OUTPUT = ""

@@ -1,0 +1,47 @@
+"""`memviz evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from memviz.cli.common import BatchSize, Data, Device, ModelName, Weights, Workers
+
+
+def evaluate(
+    model: ModelName,
+    data: Data,
+    out: Annotated[
+        Path | None, typer.Option(help="Write report.json, report.csv, predictions.csv and density.png and .pdf here.")
+    ] = None,
+    split: Annotated[Path | None, typer.Option(help="A split.json: take only one part of it.")] = None,
+    part: Annotated[Literal["train", "validation", "test"], typer.Option(help="Of the split.")] = "test",
+    weights: Weights = "published",
+    device: Device = "auto",
+    batch_size: BatchSize = 16,
+    workers: Workers = 2,
+    resamples: Annotated[int, typer.Option(min=1, help="Of the bootstrap intervals.")] = 1000,
+) -> None:
+    """Compare predictions with people's scores."""
+    from memviz.cli.common import read_data, read_model
+    from memviz.evaluation.evaluate import evaluate
+    from memviz.evaluation.plots import density, save
+    from memviz.files import replacing
+    from memviz.images import Split
+
+    table = read_data(data)
+    if split is not None:
+        table = Split.load(split).part(table, part)
+    loaded = read_model(model, weights, device)
+    report = evaluate(loaded, table, batch_size=batch_size, workers=workers, resamples=resamples, progress=True)
+    if out is not None:
+        report.to_json(out / "report.json")
+        report.to_csv(out / "report.csv")
+        with replacing(out / "predictions.csv") as temporary:
+            report.predictions.to_csv(temporary, index=False)
+        label = (loaded.output or "score").replace("_", " ").capitalize()
+        predictions = report.predictions
+        save(density(predictions["truth"], predictions["prediction"], title=report.model, score=label), out / "density")
+    typer.echo(str(report))

@@ -1,0 +1,94 @@
+"""LaMem, the Large-scale Image Memorability data set.
+
+Layout, in the folder that the archive `lamem.tar.gz` unpacks to::
+
+    lamem/
+    ├── images/00000001.jpg ...
+    └── splits/train_1.txt, val_1.txt, test_1.txt, ... test_5.txt    lines: <file> <score>
+
+Counts: 58,741 photographs; each of the five random splits has 45,000 for training, 3,741 for validation and 10,000 for
+testing. The photographs come from MIR Flickr, AVA, the affective images set, three saliency sets, a Flickr popularity
+set, an anomaly set and one of object attributes (the paper, Data Sources).
+
+Scores: how often people recognized the photograph when it came again; the lists do not say with how many responses, nor
+how many false alarms there were. Over all 58,741 the mean is 0.752, the lowest 0, the highest 0.981. The Spearman
+correlation between the scores of two halves of the participants is 0.67 (the paper, Data Sources): a model's limit.
+
+Citation: A. Khosla, A. S. Raju, A. Torralba, A. Oliva. Understanding and Predicting Image Memorability at a Large
+Scale. International Conference on Computer Vision (ICCV) 2015. doi:10.1109/ICCV.2015.275
+
+Licence: we have seen no text of one, so ask with the access; the photographs keep the terms of the sets they come from.
+
+How to get it: http://memorability.csail.mit.edu; access is restricted now, so write to the authors. memviz carries
+nothing of it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from memviz.errors import ImageError
+from memviz.images.scored import scored
+
+PARTS = ("train", "val", "test")
+SPLITS = range(1, 6)
+EXPECTED = """
+    {folder}/
+    ├── images/00000001.jpg ...
+    └── splits/train_1.txt, val_1.txt, test_1.txt, ... test_5.txt    lines: <file> <score>"""
+CITATION = (
+    "Khosla, Raju, Torralba, Oliva: Understanding and Predicting Image Memorability at a Large Scale. ICCV 2015. "
+    "doi:10.1109/ICCV.2015.275"
+)
+
+
+def lamem(folder: str | Path, split: int | None = None) -> pd.DataFrame:
+    """The photographs and scores of LaMem, whose `images` and `splits` lie in `folder`, in the order of the lists.
+
+    A `split` from 1 to 5 adds the column `part`: "train", "val" or "test". Without one, the photographs are those of
+    split 1, which are all.
+
+    Raises `ImageError` for another layout, a line that is not a file and a score, or a photograph listed twice.
+
+    >>> folder = getfixture("tmp_path")
+    >>> for name in ("images", "splits"):
+    ...     (folder / name).mkdir()
+    >>> for number, part in enumerate(PARTS):
+    ...     _ = (folder / "splits" / f"{part}_1.txt").write_text(f"0000000{number}.jpg 0.7{number}")
+    >>> lamem(folder, split=1)[["file", "score", "part"]].values.tolist()
+    [['00000000.jpg', 0.7, 'train'], ['00000001.jpg', 0.71, 'val'], ['00000002.jpg', 0.72, 'test']]
+    """
+    folder = Path(folder)
+    if split is not None and split not in SPLITS:
+        raise ImageError(f"LaMem has no split {split}: give one from 1 to 5, or None for all photographs.")
+    if not (folder / "images").is_dir():
+        raise _other_layout(folder, "there is no folder images")
+    listed = pd.concat([_listed(folder, part, split or 1) for part in PARTS], ignore_index=True)
+    dataset = {"name": "lamem", "target": "memorability", "citation": CITATION}
+    table = scored(
+        folder, "images", files=listed["file"], scores=listed["score"], sources="lamem", categories="", dataset=dataset
+    )
+    if split is not None:
+        table["part"] = listed["part"]
+    return table
+
+
+def _listed(folder: Path, part: str, split: int) -> pd.DataFrame:
+    path = folder / "splits" / f"{part}_{split}.txt"
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise _other_layout(folder, f"splits/{path.name}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ImageError(f"{path} is not a text file: {error}") from error
+    rows = [line.rsplit(maxsplit=1) for line in lines]
+    for number, row in enumerate(rows, start=1):
+        if len(row) == 1:
+            raise ImageError(f"{path}, line {number}: {row[0]!r} is not a file and a score, as in '00000001.jpg 0.75'.")
+    return pd.DataFrame([row for row in rows if row], columns=["file", "score"], dtype=str).assign(part=part)
+
+
+def _other_layout(folder: Path, found: str) -> ImageError:
+    return ImageError(f"{folder} is not laid out as LaMem is ({found}). Expected:{EXPECTED.format(folder=folder)}")

@@ -1,0 +1,185 @@
+"""Which photographs a model is trained on, chosen on and tested on: seeded, recorded, and no picture in two parts."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal, get_args
+
+import pandas as pd
+
+from memviz.errors import ImageError, StoreError
+from memviz.files import provenance, read_json, write_json
+from memviz.images.scored import check_readable, first_of, names
+
+Part = Literal["train", "validation", "test"]
+PARTS: tuple[Part, ...] = get_args(Part)
+KIND, FORMAT = "memviz-split", 1
+
+Stratum = tuple[str, str]  # source and category
+
+
+@dataclass(frozen=True)
+class Split:
+    """The photographs of each part as sorted `source/file`, and the seed and the fractions that gave them.
+
+    One that is in two parts is an `ImageError`.
+    """
+
+    seed: int
+    fractions: tuple[float, float, float]
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+    test: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        times = Counter([*self.train, *self.validation, *self.test])
+        if twice := sorted(name for name, count in times.items() if count > 1):
+            raise ImageError(f"Photographs are in two parts of the split, or twice in one. {first_of(twice)}.")
+
+    def part(self, table: pd.DataFrame, part: Part) -> pd.DataFrame:
+        """The rows of `table` that are in a part, in the table's order.
+
+        The table may lack whole sources, as LaMem where only MemCat is to be tested. Raises `ImageError` where it has
+        photographs of which the split knows nothing, lacks some of a source that it has, or for an unknown part.
+        """
+        if part not in PARTS:
+            raise ImageError(f"A split has no part {part!r}: give one of {', '.join(PARTS)}.")
+        given, sources = names(table), set(table["source"])
+        known = set(self.train).union(self.validation, self.test)
+        if strange := sorted(set(given) - known):
+            raise ImageError(f"The split does not say to which part photographs belong. {first_of(strange)}.")
+        if missing := sorted(name for name in known.difference(given) if name.partition("/")[0] in sources):
+            raise ImageError(f"The split lists photographs that the data set does not have. {first_of(missing)}.")
+        chosen = table[given.isin(set(getattr(self, part)))].reset_index(drop=True)
+        chosen.attrs = table.attrs
+        return chosen
+
+    def save(self, path: str | Path) -> None:
+        """Writes the split as JSON, with the date and the versions that made it."""
+        parts = {part: getattr(self, part) for part in PARTS}
+        write_json(
+            path,
+            {"kind": KIND, "format": FORMAT, "seed": self.seed, "fractions": self.fractions, **provenance(), **parts},
+        )
+
+    @classmethod
+    def load(cls, path: str | Path) -> Split:
+        """Reads a saved split; one that is missing, damaged or of another kind is a `StoreError`."""
+        content = read_json(path)
+        if not isinstance(content, dict) or (content.get("kind"), content.get("format")) != (KIND, FORMAT):
+            raise StoreError(f"{path} is not a split that this memviz reads (kind {KIND}, format {FORMAT}).")
+        try:
+            first, second, third = content["fractions"]
+            train, validation, test = (tuple(content[part]) for part in PARTS)
+            return cls(content["seed"], (first, second, third), train, validation, test)
+        except (KeyError, TypeError, ValueError) as error:
+            raise StoreError(f"{path} is damaged: {error!r}. Draw the split again.") from error
+
+
+def split(
+    table: pd.DataFrame,
+    seed: int = 0,
+    fractions: Sequence[float] = (0.8, 0.1, 0.1),
+    near_duplicates: pd.DataFrame | None = None,
+) -> Split:
+    """Draws training, validation and test photographs from a table, in the same shares in each source and category.
+
+    Files with identical bytes stay in one part, and so do `near_duplicates`, pairs in the columns `path_a` and
+    `path_b`; such groups go where most room is left, so mostly into training. Counts are those of largest remainder,
+    and differ from that only where a group does not fit.
+
+    The same seed and photographs give the same split on every machine, whatever the order of the rows and the folder:
+    the order of drawing is that of SHA-256 of the seed and `source/file`.
+
+    Raises `ImageError` for fractions that are not three that make 1, and for files that are missing.
+
+    >>> rows = [(str(getfixture("tmp_path") / f"{number}.jpg"), f"{number}.jpg") for number in range(10)]
+    >>> table = pd.DataFrame(rows, columns=["path", "file"]).assign(score=0.5, source="mine", category="")
+    >>> for number, path in enumerate(table["path"]):
+    ...     _ = Path(path).write_text(str(number))
+    >>> parts = split(table, seed=1)
+    >>> len(parts.train), len(parts.validation), len(parts.test)
+    (8, 1, 1)
+    """
+    shares = [Fraction(share).limit_denominator(10**6) for share in fractions]
+    if len(shares) != len(PARTS) or sum(shares) != 1 or min(shares) < 0:
+        raise ImageError(f"fractions={tuple(fractions)} is not possible: give three that make 1, as (0.8, 0.1, 0.1).")
+    check_readable(table)
+    strata = dict(zip(names(table), zip(table["source"], table["category"], strict=True), strict=True))
+    left = _counts(Counter(strata.values()), shares)
+
+    def drawn(name: str) -> str:
+        return hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
+
+    parts: dict[Part, list[str]] = {part: [] for part in PARTS}
+    groups = [sorted(group, key=drawn) for group in _groups(table, near_duplicates)]
+    # Large groups first, while there is room for them.
+    for group in sorted(groups, key=lambda group: (-len(group), drawn(group[0]))):
+        needed = Counter(strata[name] for name in group)
+        room = {part: min(left[stratum][part] - count for stratum, count in needed.items()) for part in PARTS}
+        chosen = max(PARTS, key=lambda part: room[part])
+        parts[chosen] += group
+        for stratum, count in needed.items():
+            left[stratum][chosen] -= count
+    first, second, third = fractions
+    train, validation, test = (tuple(sorted(parts[part])) for part in PARTS)
+    return Split(seed, (first, second, third), train, validation, test)
+
+
+def _counts(sizes: Counter[Stratum], shares: list[Fraction]) -> dict[Stratum, dict[Part, int]]:
+    """How many photographs of each stratum each part gets: by largest remainder.
+
+    What the strata so far gave a part too much or too little counts too, or many small strata would all give their
+    odd photograph to the same part.
+    """
+    counts = {}
+    owed = dict.fromkeys(PARTS, Fraction(0))
+    for stratum in sorted(sizes):
+        exact = {part: sizes[stratum] * share for part, share in zip(PARTS, shares, strict=True)}
+        whole = {part: int(count) for part, count in exact.items()}
+        odd = {part: exact[part] - whole[part] for part in PARTS}
+        ranked = sorted((part for part in PARTS if odd[part]), key=lambda part: odd[part] + owed[part], reverse=True)
+        for part in ranked[: sizes[stratum] - sum(whole.values())]:
+            whole[part] += 1
+        owed = {part: owed[part] + exact[part] - whole[part] for part in PARTS}
+        counts[stratum] = whole
+    return counts
+
+
+def _groups(table: pd.DataFrame, near_duplicates: pd.DataFrame | None) -> Iterable[list[str]]:
+    """The photographs, those together that must stay in one part."""
+    name_of = dict(zip(table["path"], names(table), strict=True))
+    leader = {name: name for name in name_of.values()}
+
+    def lead(name: str) -> str:
+        while leader[name] != name:
+            name = leader[name] = leader[leader[name]]
+        return name
+
+    pairs = list(_identical(table["path"]))
+    if near_duplicates is not None:
+        pairs += zip(near_duplicates["path_a"], near_duplicates["path_b"], strict=True)
+    for one, other in pairs:
+        if one in name_of and other in name_of:
+            leader[lead(name_of[other])] = lead(name_of[one])
+    groups = defaultdict(list)
+    for name in leader:
+        groups[lead(name)].append(name)
+    return groups.values()
+
+
+def _identical(paths: Iterable[str]) -> Iterable[tuple[str, str]]:
+    """Pairs of files with the same bytes; only files of the same length are read."""
+    by_length = defaultdict(list)
+    for path in paths:
+        by_length[os.path.getsize(path)].append(path)
+    for alike in by_length.values():
+        seen: dict[bytes, str] = {}
+        for path in alike if len(alike) > 1 else []:
+            yield seen.setdefault(hashlib.sha256(Path(path).read_bytes()).digest(), path), path
