@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,11 +14,17 @@ if TYPE_CHECKING:
 
     from memviz.models import Model
 
-ModelName = Annotated[str, typer.Argument(help="A model: see `memviz models`.", show_default=False)]
+ModelName = Annotated[
+    str, typer.Argument(help="A model, see `memviz models`, or a trained one's folder.", show_default=False)
+]
 Weights = Annotated[
     str,
-    typer.Option(help="'published', 'random', or a file of weights (.safetensors, or a torch checkpoint of tensors)."),
+    typer.Option(
+        help="'published', 'random', a file of weights (.safetensors, .caffemodel, or a torch checkpoint of tensors), "
+        "or the folder of a trained model."
+    ),
 ]
+Mean = Annotated[Path | None, typer.Option(help="A mean image (.npy, .binaryproto, .mat), for memnet-caffe.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps; 'auto' takes a GPU where there is one.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Photographs in one forward pass.")]
 Workers = Annotated[int, typer.Option(min=1, help="Threads that decode photographs.")]
@@ -44,7 +51,7 @@ def read_data(sources: list[str]) -> pd.DataFrame:
     return mixed(*tables)
 
 
-def read_model(name: str, weights: str, device: str) -> Model:
+def read_model(name: str, weights: str, device: str, mean: Path | None = None) -> Model:
     """The model that the arguments name."""
     import torch
 
@@ -59,7 +66,7 @@ def read_model(name: str, weights: str, device: str) -> Model:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(f"The device {device!r} cannot be used here ({reason}). Try --device cpu.") from error
-    return load_model(name, weights=None if weights == "random" else weights, device=place)
+    return load_model(name, weights=None if weights == "random" else weights, mean=mean, device=place)
 
 
 def parse_units(text: str | None) -> list[int] | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from memviz.cli.common import Device, Weights
+from memviz.cli.common import Device, Mean, Weights
 
 if TYPE_CHECKING:
     from memviz.gallery import Recipe
@@ -23,6 +23,7 @@ def gallery(
         Path | None, typer.Option(help="Folder where renders are kept; 'renders' beside the index by default.")
     ] = None,
     weights: Weights = "published",
+    mean: Mean = None,
     device: Device = "auto",
 ) -> None:
     """Build a gallery: renders what is missing, then draws the page and the figures."""
@@ -42,7 +43,7 @@ def gallery(
     page = make_gallery(
         loaded,
         opened,
-        lambda: read_model(loaded.model, weights, device),
+        lambda: read_model(loaded.model, weights, device, mean),
         out,
         renders or default_renders(opened, loaded),
     )

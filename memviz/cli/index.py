@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from memviz.cli.common import BatchSize, Device, ModelName, Weights, Workers
+from memviz.cli.common import BatchSize, Device, Mean, ModelName, Weights, Workers
 
 
 def index(
@@ -22,6 +22,7 @@ def index(
     ] = None,
     k: Annotated[int, typer.Option("--top", "-k", min=1, help="Photographs kept for each unit and side.")] = 16,
     weights: Weights = "published",
+    mean: Mean = None,
     device: Device = "auto",
     batch_size: BatchSize = 16,
     workers: Workers = 2,
@@ -32,7 +33,7 @@ def index(
 
     chosen = [address.strip() for address in layers.split(",")] if layers else None
     built = build_index(
-        read_model(model, weights, device),
+        read_model(model, weights, device, mean),
         photographs,
         out=out,
         layers=chosen,

@@ -10,8 +10,8 @@ def models() -> None:
     from memviz.cli.common import echo_table
     from memviz.models.registry import ARCHITECTURES
 
-    rows = [
-        (entry.name, entry.output, entry.weights.licence if entry.weights else "weights are not public", entry.summary)
-        for entry in ARCHITECTURES.values()
-    ]
+    rows = []
+    for entry in ARCHITECTURES.values():
+        weights = entry.weights.licence if entry.weights else "no package carries them: give a file"
+        rows.append((entry.name, entry.output, weights, entry.summary))
     echo_table(pd.DataFrame(rows, columns=["model", "predicts", "weights", "what"]))

@@ -7,14 +7,15 @@ from typing import Annotated
 
 import typer
 
-from memviz.cli.common import BatchSize, Device, Weights, Workers
+from memviz.cli.common import BatchSize, Device, Mean, Weights, Workers
 
 
 def score(
     photographs: Annotated[list[Path], typer.Argument(help="Files and folders.", show_default=False)],
-    model: Annotated[str, typer.Option(help="A model: see `memviz models`.")] = "resmem",
+    model: Annotated[str, typer.Option(help="A model, see `memviz models`, or a trained one's folder.")] = "resmem",
     csv: Annotated[Path | None, typer.Option(help="Write the table to this file.")] = None,
     weights: Weights = "published",
+    mean: Mean = None,
     device: Device = "auto",
     batch_size: BatchSize = 16,
     workers: Workers = 2,
@@ -23,7 +24,7 @@ def score(
     from memviz.cli.common import echo_table, read_model
     from memviz.files import replacing
 
-    loaded = read_model(model, weights, device)
+    loaded = read_model(model, weights, device, mean)
     table = loaded.score(photographs, batch_size=batch_size, workers=workers, progress=True)
     if csv is None:
         echo_table(table)

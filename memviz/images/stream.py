@@ -50,7 +50,8 @@ def stream(
 ) -> Generator[Batch, None, None]:
     """Yields the pictures of `paths[start:]` in order, `batch_size` files a batch, two batches ahead.
 
-    `prepare` makes an RGB photograph a tensor (3, H, W), as `InputSpec.from_pil`; it runs in `workers` threads.
+    `prepare` makes an RGB photograph a tensor (3, H, W), as `InputSpec.from_pil`, or (crops, 3, H, W), as
+    `InputSpec.crops_from_pil`, which then adds an axis to the batch; it runs in `workers` threads.
     A file that cannot be read, or that `prepare` meets with an `ImageError`, is in the batch's `failures`;
     any other exception of `prepare` is raised here. The threads end with the iteration, also when it ends
     by an exception or Ctrl-C, or by `close()`.

@@ -22,6 +22,7 @@ from memviz.index.store import Index, load_index, partial_folder, write_index
 from memviz.index.topk import TopK
 from memviz.layers import Layer
 from memviz.models import Model
+from memviz.models.outputs import IDENTITY
 from memviz.progress import progress as show_progress
 
 
@@ -78,6 +79,8 @@ def build_index(
         "weights": model.fingerprint(),
         "inputs": model.inputs.to_dict(),
         "output": model.output,
+        # Null for most, so that indexes from before there was this field stay valid.
+        "outputs": None if model.outputs == IDENTITY else model.outputs.to_dict(),
         "layers": [layer.address for layer in watched],
         "k": k,
         "root": str(root),
@@ -211,6 +214,9 @@ def _differences(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
             found.append(f"its weights are {str(other)[:12]}, not {value[:12]}")
         elif name == "layers":
             found.append(f"it watches {len(other or [])} layers that are not the {len(value)} asked for")
+        elif name == "inputs":
+            fields = [field for field in value | (other or {}) if value.get(field) != (other or {}).get(field)]
+            found.append(f"its inputs differ in {', '.join(fields)}")
         elif name == "files":
             found.append("photographs were added, removed or changed since")
         else:

@@ -138,7 +138,7 @@ def scan(
         batch_size: photographs in one forward pass.
         workers: threads that decode.
     """
-    batches = stream(paths, model.inputs.from_pil, batch_size, workers=workers, start=findings.done)
+    batches = stream(paths, model.inputs.crops_from_pil, batch_size, workers=workers, start=findings.done)
     network = private_copy(model.module)
     maxima = Maxima(layers, batch_size, model.device)
     # Ranked after a fixed number of batches, so that an interrupted pass adds in the order of an uninterrupted one.
@@ -163,15 +163,10 @@ def _take(
 ) -> None:
     count = len(names)
     maxima.values.fill_(torch.nan)
-    output = network(batch.pictures.to(model.device, model.dtype, memory_format=torch.channels_last))
+    outputs = model.run(network, batch.pictures)  # the maxima stay those of the last, the centre crop
     maxima.check(names)
     findings.state.update(maxima.values[:count], maxima.positions[:count], batch.indices)
     numbers = batch.indices.tolist()
     findings.sizes |= dict(zip(numbers, batch.sizes, strict=True))
     if model.output is not None:
-        if not isinstance(output, Tensor) or output.numel() != count:
-            raise ModelError(
-                f"{model.name} does not give one number a picture, so it has no {model.output!r}. "
-                "Wrap it with output=None."
-            )
-        findings.predictions |= dict(zip(numbers, output.float().flatten().tolist(), strict=True))
+        findings.predictions |= dict(zip(numbers, model.scores(outputs, count), strict=True))

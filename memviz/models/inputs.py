@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
 from memviz.errors import ImageError, ModelError
+from memviz.models.caffe import Array
+from memviz.models.mean_image import MeanImage
 
 Size = tuple[int, int]
 Box = tuple[float, float, float, float]
@@ -34,6 +37,9 @@ class InputSpec:
     - `mean`, `std`: three values each, or `None`.
     - `channels`: "rgb", or "bgr" as Caffe's networks.
     - `scale`: 1.0, or 255.0 for networks that were trained on values from 0 to 255.
+    - `mean_image`: instead of `mean`, an image of the size `resize`, subtracted before the crop.
+    - `crops`: "centre", or "ten" as in Caffe's MATLAB demo: the centre, the four corners, and their mirror
+      images, over which a score is averaged. There the centre is rounded up, to the right and below.
 
     Raises `ModelError` for values that describe no input.
 
@@ -47,6 +53,8 @@ class InputSpec:
     std: Triple | None = None
     channels: Literal["rgb", "bgr"] = "rgb"
     scale: float = 1.0
+    mean_image: MeanImage | None = None
+    crops: Literal["centre", "ten"] = "centre"
 
     def __post_init__(self) -> None:
         """Refuses what cannot be meant."""
@@ -61,6 +69,15 @@ class InputSpec:
             raise ModelError(f"scale={self.scale}, std={self.std}: both must be above 0.")
         if self.channels not in ("rgb", "bgr"):
             raise ModelError(f'channels={self.channels!r} is not an order of channels: give "rgb" or "bgr".')
+        if self.crops not in ("centre", "ten"):
+            raise ModelError(f'crops={self.crops!r} are no crops: give "centre" or "ten".')
+        if self.crops == "ten" and self.resize is None:
+            raise ModelError('crops="ten" needs photographs that are never smaller than the input: give resize=.')
+        if self.mean_image is not None and (self.mean is not None or self.mean_image.pixels.shape[:2] != self.resize):
+            raise ModelError(
+                f"mean_image={self.mean_image} goes with resize=(height, width) to its own size and with mean=None; "
+                f"given were resize={self.resize}, mean={self.mean}."
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON knows them; `from_dict` is the way back.
@@ -68,7 +85,14 @@ class InputSpec:
         >>> InputSpec.from_dict(IMAGENET.to_dict()) == IMAGENET
         True
         """
-        fields = dataclasses.asdict(self)
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        # Left out where they say nothing, so that indexes from before there were these fields stay valid.
+        if self.mean_image is None:
+            del fields["mean_image"]
+        else:
+            fields["mean_image"] = self.mean_image.to_dict()
+        if self.crops == "centre":
+            del fields["crops"]
         return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
 
     @classmethod
@@ -77,6 +101,8 @@ class InputSpec:
         values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
         }
+        if isinstance(values.get("mean_image"), Mapping):
+            values["mean_image"] = MeanImage.from_dict(values["mean_image"])
         try:
             return cls(**values)
         except TypeError as error:
@@ -89,45 +115,39 @@ class InputSpec:
         Equal to torchvision's `Compose([Resize(...), CenterCrop(...), ToTensor(), Normalize(...)])`.
         Raises `ImageError` for an image that is not RGB.
         """
-        if image.mode != "RGB":
-            raise ImageError(f"An image of mode {image.mode} was given: read it with open_image, which gives RGB.")
-        resized = self._resized(image.size)
-        if resized != image.size:
-            image = image.resize(resized, Image.Resampling.BILINEAR)
-        left, top = self._crop(resized)
-        image = image.crop((left, top, left + self.size[1], top + self.size[0]))
-        # In numpy, which stays in the calling thread: torch would start a team of threads for each reader.
-        pixels = np.asarray(image, dtype=np.float32).transpose(2, 0, 1) / np.float32(255)
-        if self.channels == "bgr":
-            pixels = pixels[::-1]
-        if self.scale != 1.0:
-            pixels = pixels * np.float32(self.scale)
-        if self.mean is not None:
-            pixels = pixels - np.array(self.mean, dtype=np.float32)[:, None, None]
-        if self.std is not None:
-            pixels = pixels / np.array(self.std, dtype=np.float32)[:, None, None]
-        return torch.from_numpy(np.ascontiguousarray(pixels))
+        image = self._resize_pil(image)
+        return torch.from_numpy(self._crop_pil(image, self._centre(image.size)))
+
+    def crops_from_pil(self, image: Image.Image) -> Tensor:
+        """All crops (crops, 3, H, W) of an RGB photograph; the first is that of `from_pil`."""
+        if self.crops == "centre":
+            return self.from_pil(image)[None]
+        image = self._resize_pil(image)
+        crops = [self._crop_pil(image, corner) for corner in self._corners(image.size)]
+        return torch.from_numpy(np.stack([*crops, *(crop[:, :, ::-1] for crop in crops)]))
 
     def from_tensor(self, pictures: Tensor, resize: bool = True) -> Tensor:
         """The network's input (N, 3, H, W) of RGB `pictures` (N, 3, h, w) in [0, 1], differentiably.
 
         The same as `from_pil`, but for its rounding to 8 bits while resizing. `resize=False` leaves
-        the pictures at their own size and changes only the values, as rendering wants it.
+        the pictures at their own size and changes only the values, as rendering wants it; a mean image's
+        centre crop is then brought to their size.
         Raises `ImageError` for another shape.
         """
-        if pictures.ndim != 4 or pictures.shape[1] != 3:
-            raise ImageError(f"Pictures of shape {tuple(pictures.shape)} were given: valid is (N, 3, height, width).")
-        if resize:
-            pictures = self._resize_and_crop(pictures)
-        if self.channels == "bgr":
-            pictures = pictures.flip(1)
-        if self.scale != 1.0:
-            pictures = pictures * self.scale
-        if self.mean is not None:
-            pictures = pictures - pictures.new_tensor(self.mean)[:, None, None]
-        if self.std is not None:
-            pictures = pictures / pictures.new_tensor(self.std)[:, None, None]
-        return pictures
+        if not resize:
+            _check(pictures)
+            return self._normalized(pictures, self._centre(self._resized(self.size)))
+        pictures = self._resize_tensor(pictures)
+        return self._crop_tensor(pictures, self._centre((pictures.shape[3], pictures.shape[2])))
+
+    def crops_from_tensor(self, pictures: Tensor) -> Tensor:
+        """All crops (N, crops, 3, H, W) of RGB `pictures` (N, 3, h, w), as `crops_from_pil` makes them."""
+        if self.crops == "centre":
+            return self.from_tensor(pictures)[:, None]
+        pictures = self._resize_tensor(pictures)
+        corners = self._corners((pictures.shape[3], pictures.shape[2]))
+        crops = [self._crop_tensor(pictures, corner) for corner in corners]
+        return torch.stack([*crops, *(crop.flip(-1) for crop in crops)], dim=1)
 
     def photo_box(self, box: Box, photo_size: Size) -> Box:
         """Where a box of the network's input lies in the photograph of `photo_size` (width, height).
@@ -139,20 +159,63 @@ class InputSpec:
         (28.0, 28.0, 482.0, 482.0)
         """
         width, height = self._resized(photo_size)
-        left, top = self._crop((width, height))
+        left, top = self._centre((width, height))
         x, y = photo_size[0] / width, photo_size[1] / height
         return ((box[0] + left) * x, (box[1] + top) * y, (box[2] + left) * x, (box[3] + top) * y)
 
-    def _resize_and_crop(self, pictures: Tensor) -> Tensor:
+    def _resize_pil(self, image: Image.Image) -> Image.Image:
+        if image.mode != "RGB":
+            raise ImageError(f"An image of mode {image.mode} was given: read it with open_image, which gives RGB.")
+        resized = self._resized(image.size)
+        return image.resize(resized, Image.Resampling.BILINEAR) if resized != image.size else image
+
+    def _crop_pil(self, image: Image.Image, corner: Size) -> Array:
+        left, top = corner
+        image = image.crop((left, top, left + self.size[1], top + self.size[0]))
+        # In numpy, which stays in the calling thread: torch would start a team of threads for each reader.
+        pixels: Array = np.asarray(image, dtype=np.float32).transpose(2, 0, 1) / np.float32(255)
+        if self.channels == "bgr":
+            pixels = pixels[::-1]
+        if self.scale != 1.0:
+            pixels = pixels * np.float32(self.scale)
+        if (mean := self._mean(corner)) is not None:
+            pixels = pixels - mean.astype(np.float32)
+        if self.std is not None:
+            pixels = pixels / np.array(self.std, dtype=np.float32)[:, None, None]
+        return np.ascontiguousarray(pixels)
+
+    def _resize_tensor(self, pictures: Tensor) -> Tensor:
+        _check(pictures)
         height, width = pictures.shape[-2:]
         resized = self._resized((width, height))
-        if resized != (width, height):
-            pictures = functional.interpolate(
-                pictures, resized[::-1], mode="bilinear", antialias=True, align_corners=False
-            )
-        left, top = self._crop(resized)
-        right, bottom = (self.size[1] - resized[0] + left, self.size[0] - resized[1] + top)
-        return functional.pad(pictures, (-left, right, -top, bottom))  # negative padding crops
+        return _interpolated(pictures, resized[::-1]) if resized != (width, height) else pictures
+
+    def _crop_tensor(self, pictures: Tensor, corner: Size) -> Tensor:
+        left, top = corner
+        right, bottom = (self.size[1] - pictures.shape[3] + left, self.size[0] - pictures.shape[2] + top)
+        crop = functional.pad(pictures, (-left, right, -top, bottom))  # negative padding crops
+        return self._normalized(crop, corner)
+
+    def _normalized(self, pictures: Tensor, corner: Size) -> Tensor:
+        if self.channels == "bgr":
+            pictures = pictures.flip(1)
+        if self.scale != 1.0:
+            pictures = pictures * self.scale
+        if (mean := self._mean(corner)) is not None:
+            means = pictures.new_tensor(mean)
+            if self.mean_image is not None and means.shape[1:] != pictures.shape[2:]:
+                means = _interpolated(means[None], pictures.shape[2:])[0]
+            pictures = pictures - means
+        if self.std is not None:
+            pictures = pictures / pictures.new_tensor(self.std)[:, None, None]
+        return pictures
+
+    def _mean(self, corner: Size) -> npt.NDArray[np.floating[Any]] | None:
+        """What is subtracted from the crop at this (left, top): (3, H, W), or (3, 1, 1)."""
+        if self.mean_image is not None:
+            (left, top), (height, width) = corner, self.size
+            return self.mean_image.pixels[top : top + height, left : left + width].transpose(2, 0, 1)
+        return None if self.mean is None else np.array(self.mean)[:, None, None]
 
     def _resized(self, photo: Size) -> Size:
         """(width, height) of a photograph of this (width, height) after resizing."""
@@ -164,15 +227,31 @@ class InputSpec:
         long = int(self.resize * long / short)
         return (self.resize, long) if photo[0] <= photo[1] else (long, self.resize)
 
-    def _crop(self, resized: Size) -> Size:
+    def _centre(self, resized: Size) -> Size:
         """(left, top) of the centre crop in a picture of this (width, height); negative in a border."""
-        height, width = self.size
-        return _centred(resized[0], width), _centred(resized[1], height)
+        (height, width), up = self.size, self.crops == "ten"
+        return _centred(resized[0], width, up), _centred(resized[1], height, up)
+
+    def _corners(self, resized: Size) -> list[Size]:
+        """(left, top) of the first five of ten crops: the centre and the corners."""
+        right, bottom = resized[0] - self.size[1], resized[1] - self.size[0]
+        return [self._centre(resized), (0, 0), (right, 0), (0, bottom), (right, bottom)]
 
 
-def _centred(length: int, crop: int) -> int:
+def _centred(length: int, crop: int, up: bool) -> int:
+    if up:
+        return (length - crop + 1) // 2
     # torchvision's rounding: to even where it crops, down where it pads.
     return round((length - crop) / 2) if length >= crop else -((crop - length) // 2)
+
+
+def _check(pictures: Tensor) -> None:
+    if pictures.ndim != 4 or pictures.shape[1] != 3:
+        raise ImageError(f"Pictures of shape {tuple(pictures.shape)} were given: valid is (N, 3, height, width).")
+
+
+def _interpolated(pictures: Tensor, size: Sequence[int]) -> Tensor:
+    return functional.interpolate(pictures, tuple(size), mode="bilinear", antialias=True, align_corners=False)
 
 
 IMAGENET = InputSpec(size=(224, 224), resize=256, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))

@@ -15,29 +15,34 @@ from memviz.models.resmem import regression_head
 CLASSES = 21
 REDUCED_CHANNELS = 24
 REDUCED_SIZE = 57
+SMALL_CHANNELS = 8
+SMALL_SIZE = 29
 
 
 class SegmentationBranch(nn.Module):
     """The class maps of `fcn_resnet50`, brought down by a small convolutional network.
 
-    Maps pictures (N, 3, 227, 227) to 21 class maps of the same size and on to features (N, 77976).
+    Maps pictures (N, 3, 227, 227) to 21 class maps of the same size and on to features (N, 77976); with a
+    third convolution, if `small`, to (N, 6728).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, small: bool = False) -> None:
         super().__init__()
         self.fcn = fcn_resnet50(weights=None, weights_backbone=None, num_classes=CLASSES)
-        self.reduce = nn.Sequential(
-            OrderedDict(
-                conv1=nn.Conv2d(CLASSES, REDUCED_CHANNELS, 5, stride=2, padding=2),
-                relu1=nn.ReLU(),
-                conv2=nn.Conv2d(REDUCED_CHANNELS, REDUCED_CHANNELS, 3, stride=2, padding=1),
-                relu2=nn.ReLU(),
-                flatten=nn.Flatten(),
-            )
+        layers: OrderedDict[str, nn.Module] = OrderedDict(
+            conv1=nn.Conv2d(CLASSES, REDUCED_CHANNELS, 5, stride=2, padding=2),
+            relu1=nn.ReLU(),
+            conv2=nn.Conv2d(REDUCED_CHANNELS, REDUCED_CHANNELS, 3, stride=2, padding=1),
+            relu2=nn.ReLU(),
         )
+        if small:
+            layers["conv3"] = nn.Conv2d(REDUCED_CHANNELS, SMALL_CHANNELS, 3, stride=2, padding=1)
+            layers["relu3"] = nn.ReLU()
+        self.reduce = nn.Sequential(layers | {"flatten": nn.Flatten()})
+        self.features = SMALL_CHANNELS * SMALL_SIZE**2 if small else REDUCED_CHANNELS * REDUCED_SIZE**2
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Features (N, 77976) of pictures (N, 3, 227, 227)."""
+        """Features (N, 77976 or 6728) of pictures (N, 3, 227, 227)."""
         out: Tensor = self.reduce(self.fcn(pictures)["out"])
         return out
 
@@ -48,19 +53,21 @@ class M3M(nn.Module):
     Source: Needell and Bainbridge 2022, "M3M" and figure 3. The paper says that the 21-channel output
     of `fcn_resnet50` passes "a small convolutional neural network", and leaves its shape open. Chosen
     here: two strided convolutions (5x5 and 3x3, 24 channels, 227 -> 114 -> 57 px), whose 77,976
-    features make 485 million parameters, since the author's blog speaks of about 500 million.
+    features make 485 million parameters, since the author's blog speaks of about 500 million. Two thirds
+    of these join the features with the head; `head="small"`, which is ours, has a third convolution (3x3, 8
+    channels, 29 px) whose 6,728 features make 193 million.
 
     Maps pictures (N, 3, 227, 227) in [0, 1] to memorability (N, 1) in (0, 1).
     """
 
     branches = ("alexnet", "resnet", "segmentation")
 
-    def __init__(self) -> None:
+    def __init__(self, head: str = "paper") -> None:
         super().__init__()
         self.alexnet = AlexNetBranch()
         self.resnet = resnet152(weights=None)
-        self.segmentation = SegmentationBranch()
-        self.head = regression_head(ALEXNET_FEATURES + 1000 + REDUCED_CHANNELS * REDUCED_SIZE**2)
+        self.segmentation = SegmentationBranch(small=head == "small")
+        self.head = regression_head(ALEXNET_FEATURES + 1000 + self.segmentation.features)
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Memorability (N, 1) of pictures (N, 3, 227, 227)."""

@@ -1,4 +1,4 @@
-"""MemNet as the paper rebuilt it in PyTorch."""
+"""MemNet, as it was published for Caffe and as the paper rebuilt it in PyTorch."""
 
 from __future__ import annotations
 
@@ -39,3 +39,19 @@ class MemNet(nn.Module):
         """Memorability (N, 1) of pictures (N, 3, 227, 227)."""
         out: Tensor = self.head(self.alexnet(pictures))
         return out
+
+
+class MemNetCaffe(MemNet):
+    """The original MemNet: 96 filters in conv1, conv3 in one group, 56,872,321 parameters.
+
+    Source: Khosla, Raju, Torralba and Oliva 2015, published as a Caffe model, whose layers have the same
+    names here but for `fc8-euclidean`, which is `fc8`. Caffe rounds the sizes of its pooled maps up, PyTorch
+    down; at 227 px both are the same. CaffeNet's dropout after fc7 is left out, as in the paper's MemNet.
+
+    Maps pictures (N, 3, 227, 227) in blue, green, red, from 0 to 255 less the mean image, to the output
+    (N, 1), which the `OutputSpec` makes a memorability.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alexnet = AlexNetBranch(filters=96, groups=1)

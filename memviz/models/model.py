@@ -15,11 +15,14 @@ from memviz.errors import ModelError
 from memviz.images import list_images, stream
 from memviz.layers import LayerTable, evaluating, layer_table, private_copy
 from memviz.models.inputs import InputSpec
+from memviz.models.outputs import IDENTITY, OutputSpec
 from memviz.models.weights import fingerprint
 from memviz.progress import progress as show_progress
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from memviz.models.card import ModelCard
 
 
 class Model:
@@ -33,6 +36,8 @@ class Model:
         name: what manifests and pages call it.
         output: what its single output means, as "memorability"; None if it is no score.
         branches: top-level children whose convolutions are counted separately.
+        outputs: how its outputs become the score.
+        card: where a trained model came from; None for others.
     """
 
     def __init__(
@@ -42,12 +47,16 @@ class Model:
         name: str,
         output: str | None = None,
         branches: Sequence[str] = (),
+        outputs: OutputSpec = IDENTITY,
+        card: ModelCard | None = None,
     ) -> None:
         self.module = module
         self.inputs = inputs
         self.name = name
         self.output = output
         self.branches = tuple(branches)
+        self.outputs = outputs
+        self.card = card
 
     def __repr__(self) -> str:
         return f"Model({self.name!r}, {type(self.module).__name__}, {self.inputs.size[0]}x{self.inputs.size[1]} px)"
@@ -84,6 +93,27 @@ class Model:
     def fingerprint(self) -> str:
         """SHA-256 of the weights, by which an index and renders are known to belong together."""
         return fingerprint(self.module)
+
+    def run(self, network: nn.Module, crops: Tensor) -> list[object]:
+        """What `network`, a copy of this model's, gives for each of the crops (N, crops, 3, H, W) of N pictures.
+
+        One crop after the other, for the memory's sake; the first, where the layers' positions are measured, last.
+        """
+        return [
+            network(crops[:, crop].to(self.device, self.dtype, memory_format=torch.channels_last))
+            for crop in reversed(range(crops.shape[1]))
+        ]
+
+    def scores(self, outputs: Sequence[object], count: int) -> list[float]:
+        """The scores of `count` pictures from what `run` gave; `ModelError` if that is not one number a picture."""
+        numbers = [out.float().flatten() for out in outputs if isinstance(out, Tensor) and out.numel() == count]
+        if len(numbers) < len(outputs):
+            raise ModelError(
+                f"{self.name} does not give one number a picture, so it has no {self.output or 'score'!r}. "
+                "Wrap it with output=None to look inside all the same."
+            )
+        scores: list[float] = self.outputs(torch.stack(numbers, dim=1)).tolist()
+        return scores
 
     def score(
         self,
@@ -122,17 +152,13 @@ class Model:
         scored: list[str] = []
         scores: list[float] = []
         unreadable: dict[str, str] = {}
-        batches = stream(paths, self.inputs.from_pil, batch_size, workers=workers)
+        batches = stream(paths, self.inputs.crops_from_pil, batch_size, workers=workers)
         with torch.inference_mode(), show_progress("Scoring", len(paths), "images", progress) as advance:
             for batch in batches:
                 unreadable |= {str(failure.path): failure.reason for failure in batch.failures}
                 if len(batch.indices):
-                    pictures = batch.pictures.to(self.device, self.dtype, memory_format=torch.channels_last)
-                    out = network(pictures)
-                    if not isinstance(out, Tensor) or out.numel() != len(batch.indices):
-                        raise ModelError(f"{self.name} does not give one number a picture, so it cannot score.")
+                    scores += self.scores(self.run(network, batch.pictures), len(batch.indices))
                     scored += [str(paths[index]) for index in batch.indices]
-                    scores += out.float().flatten().tolist()
                 advance(len(batch.indices) + len(batch.failures))
         warn_unreadable(unreadable)
         table = pd.DataFrame({"path": scored, self.output or "score": pd.Series(scores, dtype="float32")})
@@ -154,6 +180,7 @@ def wrap(
     name: str | None = None,
     output: str | None = None,
     branches: Sequence[str] = (),
+    outputs: OutputSpec = IDENTITY,
 ) -> Model:
     """Makes any vision network explorable.
 
@@ -163,6 +190,7 @@ def wrap(
         name: what manifests and pages call it; the class's name by default.
         output: what its single output means, if it is a score.
         branches: top-level children whose convolutions are counted separately.
+        outputs: how its outputs become the score; by default they are the score.
 
     Example:
         >>> from torchvision.models import alexnet
@@ -172,4 +200,4 @@ def wrap(
     """
     if not isinstance(module, nn.Module):
         raise ModelError(f"wrap takes a torch.nn.Module; given was {type(module).__name__}.")
-    return Model(module, inputs, name or type(module).__name__, output, branches)
+    return Model(module, inputs, name or type(module).__name__, output, branches, outputs)

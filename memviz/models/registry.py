@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,22 @@ from torchvision.models import WeightsEnum
 
 from memviz.errors import ModelError, WeightsError, did_you_mean
 from memviz.models import weights as stores
+from memviz.models.card import is_trained, read_trained
 from memviz.models.inputs import InputSpec
 from memviz.models.m3m import M3M
-from memviz.models.memnet import MemNet
+from memviz.models.mean_image import MeanImage
+from memviz.models.memnet import MemNet, MemNetCaffe
 from memviz.models.model import Model
+from memviz.models.outputs import IDENTITY, OutputSpec
 from memviz.models.resmem import FalseResMem, ResMem
 
 _RESMEM_INPUTS = InputSpec(size=(227, 227), resize=(256, 256))
+# The channel means of MemNet's own mean image, which is not that of ILSVRC; the image itself is read with mean=.
+_MEMNET_INPUTS = InputSpec(
+    size=(227, 227), resize=(256, 256), mean=(104.917, 114.780, 118.355), channels="bgr", scale=255.0, crops="ten"
+)
+# From the public port in GANalyze.
+_MEMNET_OUTPUTS = OutputSpec(mean=0.7626, scale=2.0, shift=0.65, clip=(0.0, 1.0))
 _RESNET152 = "ResNet152_Weights.IMAGENET1K_V1"
 _FCN = "FCN_ResNet50_Weights.COCO_WITH_VOC_LABELS_V1"
 
@@ -30,12 +39,14 @@ class Architecture:
 
     name: str
     summary: str
-    build: Callable[[], nn.Module]
+    build: Callable[..., nn.Module]
     inputs: InputSpec
     output: str
     weights: stores.WeightRecord | None = None
     names: Mapping[str, str] = field(default_factory=dict)
     backbones: Mapping[str, str] = field(default_factory=dict)
+    outputs: OutputSpec = IDENTITY
+    options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 ARCHITECTURES = {
@@ -70,6 +81,16 @@ ARCHITECTURES = {
             _RESMEM_INPUTS,
             "memorability",
             backbones={"resnet": _RESNET152, "segmentation.fcn": _FCN},
+            options={"head": ("paper", "small")},
+        ),
+        Architecture(
+            "memnet-caffe",
+            "the original MemNet for Caffe; its mean image, ten crops and output scaling",
+            MemNetCaffe,
+            _MEMNET_INPUTS,
+            "memorability",
+            names=stores.MEMNET_CAFFE_NAMES,
+            outputs=_MEMNET_OUTPUTS,
         ),
     )
 }
@@ -79,7 +100,7 @@ def list_models() -> list[str]:
     """The names that `load_model` takes.
 
     >>> list_models()
-    ['resmem', 'falseresmem', 'memnet', 'm3m']
+    ['resmem', 'falseresmem', 'memnet', 'm3m', 'memnet-caffe']
     """
     return list(ARCHITECTURES)
 
@@ -92,37 +113,60 @@ def architecture(name: str) -> Architecture:
 
 
 def load_model(
-    name: str,
+    name: str | Path,
     weights: str | Path | None = "published",
     *,
+    mean: str | Path | None = None,
     backbones: Mapping[str, str | Path | WeightsEnum] | str | None = None,
     seed: int = 0,
     device: str | torch.device = "cpu",
+    **options: str,
 ) -> Model:
     """Builds a memorability model with its weights, in evaluation mode.
 
     Args:
-        name: one of `list_models()`.
+        name: one of `list_models()`, or the folder of a trained model (with `weights=None`: another like it).
         weights: "published" for the weights that a package carries (their SHA-256 is checked); a
-            path to a `.safetensors` file or a torch checkpoint of tensors, under our names or the
-            published package's; None for random weights.
+            path to a `.safetensors` or `.caffemodel` file or a torch checkpoint of tensors, under our names
+            or the published ones; the folder of a trained model; None for random weights.
+        mean: a mean image (.npy, .binaryproto or .mat), for models that subtract one; without it, its
+            channel means.
         backbones: with `weights=None`, pretrained parts by address, each a file, a torchvision weight
             enum, or its name, as `{"resnet": "ResNet152_Weights.IMAGENET1K_V1"}`; "torchvision" takes
             the recommended ones.
         seed: of the random weights; the global random state is not used.
         device: where the weights go.
+        options: of the architecture, as `head="small"` for m3m.
 
     Raises:
-        ModelError: an unknown name.
+        ModelError: an unknown name or option, or a mean image that is not of the size that is needed.
         WeightsError: weights that are not public, missing, damaged, or of another model.
 
     Example:
         >>> load_model("memnet", weights=None).layers["alexnet.conv4"].channels
         384
     """
-    entry = architecture(name)
+    card = None
+    if name not in ARCHITECTURES and is_trained(name):
+        if weights not in ("published", None):
+            raise ModelError(f"{name} holds its own weights: leave weights= out.")
+        card, path = read_trained(name)
+        name, weights = card.architecture, path if weights else None
+    elif weights is not None and is_trained(weights):
+        card, path = read_trained(weights)
+        if name != card.architecture:
+            raise WeightsError(f"{weights} is a trained {card.architecture}, not a {name}.")
+        weights = path
+    entry = architecture(str(name))
+    inputs, outputs = entry.inputs, entry.outputs
+    if card:
+        inputs, outputs = InputSpec.from_dict(card.inputs), OutputSpec.from_dict(card.outputs)
+        options = {**card.options, **options}
+    if mean is not None:
+        inputs = _with_mean(inputs, mean, entry.name)
+    _check_options(entry, options)
     if weights is None:
-        module = _random(entry, seed)
+        module = _random(entry, seed, options)
         _fill_backbones(module, entry, backbones or {})
     elif backbones:
         raise ModelError("backbones= belongs to weights=None: a file of weights holds the backbones already.")
@@ -130,24 +174,40 @@ def load_model(
         if weights == "published":
             if entry.weights is None:
                 raise WeightsError(
-                    f"No weights of {name} are public. Give a file, load_model({name!r}, weights='file.safetensors'), "
-                    f"train your own and give those, or ask for random ones, load_model({name!r}, weights=None)."
+                    f"No package carries weights of {name}. Give a file, "
+                    f"load_model({name!r}, weights='file.safetensors'), train your own and give those, or ask for "
+                    f"random ones, load_model({name!r}, weights=None)."
                 )
             state, source = entry.weights.read(), str(entry.weights.path())
         else:
             state, source = stores.read_state_dict(weights), str(weights)
         # On the meta device nothing is allocated or drawn at random, only to be overwritten.
         with torch.device("meta"):
-            module = entry.build()
+            module = entry.build(**options)
         stores.fill(module, stores.renamed(state, entry.names), source)
     branches: Any = module.branches
-    return Model(module.eval().to(device), entry.inputs, name, entry.output, branches)
+    return Model(
+        module.eval().to(device), inputs, entry.name, entry.output, branches, outputs, card if weights else None
+    )
 
 
-def _random(entry: Architecture, seed: int) -> nn.Module:
+def _with_mean(inputs: InputSpec, mean: str | Path, name: str) -> InputSpec:
+    if inputs.mean is None and inputs.mean_image is None:
+        raise ModelError(f"{name} subtracts no mean from photographs: leave mean= out.")
+    return replace(inputs, mean=None, mean_image=MeanImage(mean))
+
+
+def _check_options(entry: Architecture, options: Mapping[str, str]) -> None:
+    for option, value in options.items():
+        if value not in entry.options.get(option, ()):
+            valid = "; ".join(f"{each}= one of {', '.join(values)}" for each, values in entry.options.items()) or "none"
+            raise ModelError(f"{entry.name} has no option {option}={value!r}. Valid: {valid}.")
+
+
+def _random(entry: Architecture, seed: int, options: Mapping[str, str]) -> nn.Module:
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(seed)
-        return entry.build()
+        return entry.build(**options)
 
 
 def _fill_backbones(

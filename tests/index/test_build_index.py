@@ -13,7 +13,7 @@ import torch
 import memviz
 from memviz.errors import ImageError, LayerError, ModelError, StoreError
 from memviz.index import Index, build, build_index, load_index, scan
-from memviz.models import InputSpec, wrap
+from memviz.models import InputSpec, OutputSpec, wrap
 
 FILES = ["images.parquet", "stats.parquet", "top.parquet"]
 
@@ -51,6 +51,22 @@ def test_batch_size_and_workers_change_nothing(model, photos, tmp_path):
             assert set(first["image"]) == set(second["image"]) == set(range(21))
 
 
+def test_of_ten_crops_the_centre_is_ranked_and_all_are_scored(model, photos, tmp_path):
+    model.inputs = InputSpec(size=(24, 24), resize=(28, 28))
+    centre = build_index(model, photos, out=tmp_path / "centre", k=4)
+    model.inputs = InputSpec(size=(24, 24), resize=(28, 28), crops="ten")
+    model.outputs = OutputSpec(mean=0.4, scale=3.0, shift=0.2, clip=(0.0, 1.0))
+    ten = build_index(model, photos, out=tmp_path / "ten", k=4, batch_size=5)
+    for unit in range(7):
+        one, two = (index.top("block", unit)[["image", "y", "x"]] for index in (centre, ten))
+        assert one.equals(two)
+    scores = model.score(photos)["memorability"].tolist()
+    assert ten.images["prediction"].tolist() == pytest.approx(scores, abs=1e-6)
+    assert ten.inputs == model.inputs
+    assert OutputSpec.from_dict(ten.manifest["outputs"]) == model.outputs
+    assert centre.manifest["outputs"] is None
+
+
 def test_layers_by_ordinal_or_layer_in_executed_order(model, photos, tmp_path):
     index = build_index(model, photos, out=tmp_path / "index", layers=["@2", model.layers["first"], "score"], k=2)
     assert [layer.address for layer in index.layers] == ["first", "block.conv", "score"]
@@ -72,7 +88,11 @@ def test_complete_index_is_returned_at_once(model, photos, tmp_path, monkeypatch
         (lambda model, photos: (photos / "00.png").unlink(), "added, removed or changed"),
         (lambda model, photos: os.utime(photos / "00.png", (0, 0)), "added, removed or changed"),
         (lambda model, photos: model.module.first.bias.data.add_(1), "its weights are"),
-        (lambda model, photos: setattr(model, "inputs", InputSpec(size=(24, 24), resize=30)), "its inputs"),
+        (
+            lambda model, photos: setattr(model, "inputs", InputSpec(size=(24, 24), resize=30)),
+            "inputs differ in",
+        ),
+        (lambda model, photos: setattr(model, "outputs", OutputSpec(scale=2.0)), "its outputs"),
     ],
 )
 @pytest.mark.parametrize("finished", [True, False])

@@ -9,6 +9,7 @@ from torchvision import transforms
 
 from memviz.errors import ImageError, ModelError
 from memviz.models.inputs import IMAGENET, InputSpec
+from memviz.models.mean_image import MeanImage
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -16,12 +17,17 @@ RESMEM = InputSpec(size=(227, 227), resize=(256, 256))
 CAFFE = InputSpec(
     size=(50, 40), resize=(64, 60), mean=(104.917, 114.780, 118.355), std=(1.0, 2.0, 3.0), channels="bgr", scale=255.0
 )
+MEAN_IMAGE = MeanImage(np.random.default_rng(0).random((64, 60, 3)) * 255)
+MEAN_29 = MeanImage(np.random.default_rng(1).random((29, 29, 3)) * 255)
+TEN = replace(CAFFE, mean=None, mean_image=MEAN_IMAGE, crops="ten")
 SPECS = {
     "resmem": RESMEM,
     "imagenet": IMAGENET,
     "caffe": CAFFE,
     "odd": InputSpec(size=(31, 48), resize=53, mean=(0.5, 0.4, 0.3)),
     "as it is": InputSpec(size=(33, 62)),
+    "mean image": replace(TEN, crops="centre"),
+    "ten crops": TEN,
     "no crop": InputSpec(size=(64, 64), resize=(64, 64), std=(0.5, 0.5, 0.5)),
 }
 PHOTO_SIZES = [(100, 80), (80, 101), (333, 257), (256, 256), (41, 300), (20, 21)]
@@ -58,6 +64,9 @@ def torchvision_pipeline(spec):
         steps.append(lambda x: x.flip(0))
     if spec.scale != 1:
         steps.append(lambda x: x * spec.scale)
+    if spec.mean_image:  # of the centre crop of 40 by 50 in 60 by 64
+        mean = torch.tensor(spec.mean_image.pixels[7:57, 10:50].transpose(2, 0, 1))
+        steps.append(lambda x: x - mean)
     if spec.mean or spec.std:
         steps.append(transforms.Normalize(spec.mean or (0, 0, 0), spec.std or (1, 1, 1)))
     return transforms.Compose(steps)
@@ -97,7 +106,9 @@ def test_without_resize_only_values_change(spec):
     made = spec.from_tensor(pictures, resize=False)
     mean, std = (torch.tensor(v)[:, None, None] for v in (spec.mean or (0.0,) * 3, spec.std or (1.0,) * 3))
     channels = pictures.flip(1) if spec.channels == "bgr" else pictures
-    assert torch.allclose(made, (channels * spec.scale - mean) / std)
+    if spec.mean_image:
+        mean = transforms.functional.resize(torch.tensor(MEAN_IMAGE.pixels[7:57, 10:50].transpose(2, 0, 1)), (19, 23))
+    assert torch.allclose(made, (channels * spec.scale - mean) / std, atol=1e-4)
 
 
 def test_caffe_values_by_hand():
@@ -105,6 +116,76 @@ def test_caffe_values_by_hand():
     assert torch.allclose(
         CAFFE.from_pil(red)[:, 0, 0], torch.tensor([10 - 104.917, (0 - 114.780) / 2, (255 - 118.355) / 3]), atol=1e-4
     )
+
+
+# --- mean images and ten crops
+
+
+def test_mean_image_of_one_colour_is_a_mean(photo):
+    flat = replace(CAFFE, mean=None, mean_image=MeanImage(np.broadcast_to(CAFFE.mean, (64, 60, 3))))
+    assert torch.allclose(flat.from_pil(photo), CAFFE.from_pil(photo), atol=1e-4)
+    pictures = torch.rand(2, 3, 19, 23, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(flat.from_tensor(pictures, False), CAFFE.from_tensor(pictures, False), atol=1e-4)
+
+
+def test_mean_image_at_the_inputs_own_size_is_its_centre_crop():
+    pictures = torch.rand(1, 3, *TEN.size, generator=torch.Generator().manual_seed(0))
+    expected = pictures.flip(1) * 255 - torch.tensor(MEAN_IMAGE.pixels[7:57, 10:50]).permute(2, 0, 1)
+    made = TEN.from_tensor(pictures, resize=False)
+    torch.testing.assert_close(made, expected / torch.tensor(TEN.std)[:, None, None])
+
+
+def test_ten_crops_are_those_of_caffes_matlab_demo(photo):
+    """As there: the mean is subtracted from the whole picture, and a crop is mirrored after that."""
+    size, length = 16, 29
+    spec = InputSpec((size, size), (length, length), channels="bgr", scale=255.0, mean_image=MEAN_29, crops="ten")
+    whole = np.asarray(photo.resize((length, length), Image.Resampling.BILINEAR), np.float32)[:, :, ::-1]
+    whole = (whole - MEAN_29.pixels).transpose(2, 0, 1)
+    centre, ends = 7, (0, 13)  # the demo's floor((13 + 1) / 2) + 1, counted from 1
+    corners = [(centre, centre), *((top, left) for top in ends for left in ends)]
+    crops = [whole[:, top : top + size, left : left + size] for top, left in corners]
+    crops += [crop[:, :, ::-1] for crop in crops]
+    made = spec.crops_from_pil(photo)
+    assert made.is_contiguous()
+    torch.testing.assert_close(made, torch.tensor(np.stack(crops)), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("given", [TEN, replace(IMAGENET, crops="ten"), RESMEM, IMAGENET], ids=str)
+def test_crops_of_tensors_are_those_of_photographs(given, photo):
+    made, reference = given.crops_from_tensor(as_tensor(photo)), given.crops_from_pil(photo)
+    assert made.shape == (1, *reference.shape) == (1, 10 if given.crops == "ten" else 1, 3, *given.size)
+    level = torch.tensor([given.scale / 255 / std for std in given.std or (1, 1, 1)])[:, None, None]
+    assert ((made[0] - reference).abs() <= 1.05 * level).all()
+    assert torch.equal(reference[0], given.from_pil(photo))
+    assert torch.equal(made[:, 0], given.from_tensor(as_tensor(photo)))
+
+
+def test_centre_of_memnets_crops():
+    """Offset 15, as in the ports of MemNet; torchvision's is 14."""
+    box = (0, 0, 227, 227)
+    assert replace(RESMEM, crops="ten").photo_box(box, (256, 256)) == (15, 15, 242, 242)
+    assert RESMEM.photo_box(box, (256, 256)) == (14, 14, 241, 241)
+
+
+def test_mean_image_is_a_value():
+    assert MEAN_IMAGE == MeanImage(MEAN_IMAGE.pixels.copy()) != MEAN_29
+    assert not MEAN_IMAGE.pixels.flags.writeable
+    assert "MeanImage(64x60 px" in repr(TEN)
+
+
+def test_mean_image_of_a_file(tmp_path):
+    np.save(tmp_path / "mean.npy", MEAN_IMAGE.pixels.transpose(2, 0, 1))
+    assert MeanImage(tmp_path / "mean.npy") == MEAN_IMAGE
+
+
+@pytest.mark.parametrize("wrong", [np.zeros(3), np.zeros((3, 8, 8)), np.zeros((8, 8))])
+def test_what_is_no_mean_image_is_refused(wrong):
+    with pytest.raises(ModelError, match="valid is"):
+        MeanImage(wrong)
+
+
+def test_descriptions_from_before_these_fields_stay_as_they_were():
+    assert set(RESMEM.to_dict()) == {"size", "resize", "mean", "std", "channels", "scale"}
 
 
 # --- boxes
@@ -122,8 +203,8 @@ def test_box_leads_back_to_the_part_of_the_photograph_that_was_seen(spec, left, 
     """The centre of a white square, found in the input, is the square's centre in the photograph."""
     pixels = np.zeros((290, 310, 3), np.uint8)
     pixels[top : top + 14, left : left + 14] = 255
-    made = spec.from_pil(Image.fromarray(pixels))[0].double()
-    weight = (made - made.min()) / (made - made.min()).sum()
+    made = (spec.from_pil(Image.fromarray(pixels)) - spec.from_pil(Image.new("RGB", (310, 290))))[0].double()
+    weight = made / made.sum()
     x = float((weight.sum(0) * (torch.arange(spec.size[1]) + 0.5)).sum())
     y = float((weight.sum(1) * (torch.arange(spec.size[0]) + 0.5)).sum())
     assert spec.photo_box((x, y, x, y), (310, 290))[:2] == pytest.approx((left + 7, top + 7), abs=0.2)
@@ -150,6 +231,13 @@ def test_json_round_trip(spec):
         {"size": (5, 5), "scale": 0},
         {"size": (5, 5), "channels": "gbr"},
         {"size": [5, 5], "colour": "rgb"},
+        {"size": (5, 5), "resize": 6, "crops": "five"},
+        {"size": (5, 5), "crops": "ten"},
+        {"size": (5, 5), "resize": (64, 61), "mean_image": MEAN_IMAGE},
+        {"size": (5, 5), "resize": 64, "mean_image": MEAN_IMAGE},
+        {"size": (5, 5), "resize": (64, 60), "mean_image": MEAN_IMAGE, "mean": (1.0, 1.0, 1.0)},
+        {"size": (5, 5), "resize": (64, 60), "mean_image": {"shape": [64, 60, 3]}},
+        {"size": (5, 5), "resize": (64, 60), "mean_image": {"shape": [64, 60, 3], "float32": "AAAA"}},
         {},
     ],
 )

@@ -65,3 +65,12 @@ def test_gradients_reach_every_branch():
     assert picture.grad.abs().sum() > 0
     grown = [name for name, part in branch.named_modules() if isinstance(part, nn.Conv2d) and part.weight.grad is None]
     assert grown == []
+
+
+def test_small_head_has_fewer_than_half_of_the_parameters():
+    with torch.device("meta"):
+        small = M3M(head="small").eval()
+    assert small(pictures(2)).shape == (2, 1)
+    assert small.segmentation(pictures(1)).shape == (1, 6_728)
+    assert sum(parameter.numel() for parameter in small.parameters()) == pytest.approx(193e6, rel=0.005)
+    assert layer_table(small, pictures(1), small.branches)["segmentation.reduce.conv3"].height == 29

@@ -10,7 +10,7 @@ from torchvision.models import alexnet, resnet18
 import memviz
 from memviz.errors import ImageError, LayerError, ModelError
 from memviz.images import open_image
-from memviz.models import InputSpec, Model, wrap
+from memviz.models import InputSpec, Model, OutputSpec, wrap
 from memviz.models.inputs import IMAGENET
 
 SPEC = InputSpec(size=(16, 16), resize=18)
@@ -52,6 +52,16 @@ def test_score_is_the_networks_output_for_each_file(model, photos):
     assert table["memorability"].tolist() == pytest.approx(expected, abs=1e-6)
     assert table["memorability"].std() > 1e-4
     assert table.attrs["unreadable"] == {}
+
+
+def test_score_of_ten_crops_is_made_of_their_average(model, photos):
+    model.inputs = InputSpec(size=(16, 16), resize=18, crops="ten")
+    model.outputs = OutputSpec(mean=0.4, scale=3.0, shift=0.2, clip=(0.0, 0.6))
+    with torch.no_grad():
+        averages = [model.module.eval()(model.inputs.crops_from_pil(open_image(path))).mean().item() for path in photos]
+    expected = [min(max((average - 0.4) * 3 + 0.2, 0), 0.6) for average in averages]
+    assert model.score(photos, batch_size=3)["memorability"].tolist() == pytest.approx(expected, abs=1e-5)
+    assert len(set(expected)) > 1
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 100])
@@ -204,6 +214,7 @@ def test_wrapped_network_is_the_callers(model):
     module = Toy()
     wrapped = memviz.wrap(module, inputs=SPEC, name="mine", output="score", branches=["resnet"])
     assert wrapped.module is module
+    assert wrapped.outputs == OutputSpec()
     assert (wrapped.name, wrapped.output, wrapped.branches) == ("mine", "score", ("resnet",))
     assert repr(wrapped) == "Model('mine', Toy, 16x16 px)"
 

