@@ -193,7 +193,7 @@ _INTERPOLATIONS = {
     "upsample_bicubic2d": "bicubic",
 }
 # Operations that compute each entry alone, or move or copy whole feature maps without mixing their
-# positions, and that torch does not tag as pointwise.
+# positions, and that torch (2.11 at least) does not tag as pointwise.
 _LOCAL = {
     "_prelu_kernel",
     "_to_copy",
@@ -205,8 +205,11 @@ _LOCAL = {
     "copy_",
     "hardswish",
     "hardswish_",
+    "leaky_relu",
+    "leaky_relu_",
     "log_sigmoid_forward",
     "mish_",
     "native_dropout",
+    "rrelu_with_noise",
     "threshold_",
 }
