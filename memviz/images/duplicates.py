@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
 
-import imagehash
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -83,6 +82,8 @@ def _hashes(paths: list[str], workers: int, show: bool | None) -> tuple[dict[str
 
 
 def _hash(path: str) -> int | ImageError:
+    import imagehash  # it brings SciPy's and its own transforms, which the rest of this room does not need
+
     try:
         bits = imagehash.phash(open_image(path)).hash
     except ImageError as error:

@@ -9,14 +9,17 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torchvision.models import WeightsEnum, get_weight
 
 from memviz.errors import WeightsError
 from memviz.models.caffe import read_caffemodel
+
+if TYPE_CHECKING:
+    from torchvision.models import WeightsEnum
 
 
 @dataclass(frozen=True)
@@ -188,6 +191,8 @@ def backbone_state(source: str | Path | WeightsEnum, address: str) -> dict[str, 
     if isinstance(source, Path) or (isinstance(source, str) and Path(source).suffix in (".pth", ".pt", ".safetensors")):
         state = read_state_dict(source)
     else:
+        from torchvision.models import get_weight
+
         try:
             enum = get_weight(source) if isinstance(source, str) else source
         except (ValueError, KeyError) as error:
