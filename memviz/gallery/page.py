@@ -10,6 +10,8 @@ from urllib.parse import quote
 
 import jinja2
 
+from memviz.layers.table import CONVOLUTIONS
+
 FIELD_GLYPH_LEAST = 0.15  # a field of a few pixels still shows as a dot
 
 
@@ -121,8 +123,7 @@ class Group:
     def facts(self) -> list[str]:
         """What one should know about the layer, briefly."""
         positions = f"{self.size[1]} × {self.size[0]} positions" if self.size != (1, 1) else "one position"
-        convolution = self.kind.startswith(("Conv1d", "Conv2d", "Conv3d", "ConvTranspose"))
-        kind = "residual block" if self.block else "convolution" if convolution else self.kind
+        kind = "residual block" if self.block else "convolution" if self.kind in CONVOLUTIONS else self.kind
         return [text for text in (self.ordinal, kind, f"{self.channels:,} units", positions) if text]
 
 

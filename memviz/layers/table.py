@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # The names that torchvision and timm give to the projection on a residual block's shortcut.
 _SHORTCUTS = {"downsample", "shortcut"}
-_CONVOLUTIONS = {"Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"}
+CONVOLUTIONS = {"Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"}
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Layer:
     @property
     def is_convolution(self) -> bool:
         """Whether it is a convolution, not a block that holds one (torchvision's `Conv2dNormActivation`)."""
-        return self.kind in _CONVOLUTIONS
+        return self.kind in CONVOLUTIONS
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Layer:
@@ -222,7 +222,7 @@ def _row(address: str, part: nn.Module, output: Tensor, tracker: FieldTracker) -
 
 def _kind(part: nn.Module) -> str:
     names = [each.__name__ for each in type(part).__mro__]
-    return next((name for name in names if name in _CONVOLUTIONS), names[0])
+    return next((name for name in names if name in CONVOLUTIONS), names[0])
 
 
 def _numbered(rows: Iterable[Layer], blocks: set[str], branches: Sequence[str]) -> Iterator[Layer]:
