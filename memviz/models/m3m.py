@@ -6,6 +6,7 @@ from collections import OrderedDict
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torchvision.models import resnet152
 from torchvision.models.segmentation import fcn_resnet50
 
@@ -19,16 +20,46 @@ SMALL_CHANNELS = 8
 SMALL_SIZE = 29
 
 
+class ClassMaps(nn.Module):
+    """torchvision's `fcn_resnet50` up to its class maps, at an eighth of the picture's size.
+
+    torchvision then interpolates them to the picture's size, which is `Upsample` here: so the maps are a layer whose
+    units are the classes, and small enough to be kept when the network is frozen. Its parameters have torchvision's
+    names. Source: Long, Shelhamer and Darrell 2015, "Fully Convolutional Networks for Semantic Segmentation".
+
+    Maps pictures (N, 3, H, W) to class maps (N, 21, H / 8, W / 8), rounded up: 29 by 29 at 227 px.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        whole = fcn_resnet50(weights=None, weights_backbone=None, num_classes=CLASSES)
+        self.backbone, self.classifier = whole.backbone, whole.classifier
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Class maps (N, 21, H / 8, W / 8) of pictures (N, 3, H, W)."""
+        out: Tensor = self.classifier(self.backbone(pictures)["out"])
+        return out
+
+
+class Upsample(nn.Module):
+    """Brings maps (N, C, h, w) to the size of pictures (N, 3, H, W), bilinearly, as torchvision does."""
+
+    def forward(self, maps: Tensor, pictures: Tensor) -> Tensor:
+        """Maps (N, C, H, W)."""
+        return functional.interpolate(maps, size=pictures.shape[-2:], mode="bilinear", align_corners=False)
+
+
 class SegmentationBranch(nn.Module):
     """The class maps of `fcn_resnet50`, brought down by a small convolutional network.
 
-    Maps pictures (N, 3, 227, 227) to 21 class maps of the same size and on to features (N, 77976); with a
+    Maps pictures (N, 3, 227, 227) to 21 class maps, these to the same size and on to features (N, 77976); with a
     third convolution, if `small`, to (N, 6728).
     """
 
     def __init__(self, small: bool = False) -> None:
         super().__init__()
-        self.fcn = fcn_resnet50(weights=None, weights_backbone=None, num_classes=CLASSES)
+        self.fcn = ClassMaps()
+        self.upsample = Upsample()
         layers: OrderedDict[str, nn.Module] = OrderedDict(
             conv1=nn.Conv2d(CLASSES, REDUCED_CHANNELS, 5, stride=2, padding=2),
             relu1=nn.ReLU(),
@@ -43,7 +74,7 @@ class SegmentationBranch(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Features (N, 77976 or 6728) of pictures (N, 3, 227, 227)."""
-        out: Tensor = self.reduce(self.fcn(pictures)["out"])
+        out: Tensor = self.reduce(self.upsample(self.fcn(pictures), pictures))
         return out
 
 

@@ -1,11 +1,14 @@
 import pytest
 import torch
+from helpers import undisturbed
+from tiny import torchvision_network
 from torch import nn
 from torchvision.models import resnet152
 from torchvision.models.segmentation import fcn_resnet50
 
-from memviz.layers import layer_table
+from memviz.layers import capture, layer_table, truncate
 from memviz.models.m3m import CLASSES, M3M, REDUCED_CHANNELS, REDUCED_SIZE, SegmentationBranch
+from memviz.models.weights import fill
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +36,31 @@ def test_three_branches_meet_in_the_head(m3m):
     assert m3m.head.fc6.in_features == 9216 + 1000 + REDUCED_CHANNELS * REDUCED_SIZE**2
 
 
-def test_the_segmentation_is_21_classes_at_the_pictures_size(m3m):
-    maps = m3m.segmentation.fcn(pictures(1))["out"]
+def test_the_segmentation_is_21_classes_brought_to_the_pictures_size(m3m):
+    maps = m3m.segmentation.fcn(pictures(1))
+    assert maps.shape == (1, CLASSES, 29, 29)
+    maps = m3m.segmentation.upsample(maps, pictures(1))
     assert maps.shape == (1, CLASSES, 227, 227)
     assert maps.numel() == pytest.approx(1.08e6, rel=0.01)
     assert m3m.segmentation(pictures(1)).shape == (1, 77_976)
+
+
+@pytest.mark.parametrize("size", [(40, 40), (33, 50)])
+def test_class_maps_are_torchvisions(size):
+    theirs = torchvision_network("fcn_resnet50", weights_backbone=None)
+    branch = SegmentationBranch().eval()
+    fill(branch.fcn, theirs.state_dict(), "torchvision")
+    batch = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    addresses = ["fcn", "upsample"]
+    with torch.no_grad(), undisturbed():
+        expected = theirs(batch)["out"]
+        with capture(branch, addresses) as maps:
+            branch(batch)
+        cut = truncate(branch, addresses)(batch)
+    assert expected.std() > 0.01
+    assert maps["fcn"].shape == (2, CLASSES, -(-size[0] // 8), -(-size[1] // 8))
+    assert torch.equal(maps["upsample"], expected)
+    assert all(torch.equal(cut[address], maps[address]) for address in addresses)
 
 
 def test_takes_the_pretrained_networks_of_torchvision(m3m):
@@ -54,7 +77,10 @@ def test_layers_of_the_three_branches(m3m):
     table = layer_table(m3m, pictures(1), m3m.branches)
     assert table["segmentation@1"].address == "segmentation.fcn.backbone.conv1"
     assert table["resnet@139"].address == "resnet.layer3.34.conv3"
-    assert table["segmentation.fcn.classifier.4"].channels == CLASSES
+    maps = table["segmentation.fcn"]
+    assert (maps.channels, maps.height, maps.stride) == (CLASSES, 29, (8.0, 8.0))
+    assert maps.receptive_field == table["segmentation.fcn.classifier.4"].receptive_field
+    assert table["segmentation.upsample"].height == 227
     assert table["segmentation.reduce.conv2"].height == REDUCED_SIZE
 
 
