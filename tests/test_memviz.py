@@ -46,7 +46,7 @@ def test_all_of_it_in_a_fresh_interpreter():
         "assert torch.get_default_dtype() == torch.float32 and torch.is_grad_enabled()\n"
         "print(list_models())"
     )
-    assert printed == "['resmem', 'falseresmem', 'memnet', 'm3m', 'memnet-caffe']\n"
+    assert printed == "['resmem', 'resmem-retrain', 'falseresmem', 'memnet', 'm3m', 'memnet-caffe']\n"
 
 
 def test_unknown_name():

@@ -30,6 +30,7 @@ class ModelCard:
         data: on what it was trained.
         split: how the data were divided; None if they were not.
         seed: of the training.
+        training: how it was done: the configuration.
         metrics: how good it is, by name.
         distilled_from: the teacher whose scores were the targets; None for people's memory.
         notes: anything else.
@@ -43,6 +44,7 @@ class ModelCard:
     data: Mapping[str, Any] = field(default_factory=dict)
     split: Mapping[str, Any] | None = None
     seed: int | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     distilled_from: Mapping[str, Any] | None = None
     notes: str = ""

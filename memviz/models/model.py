@@ -38,6 +38,7 @@ class Model:
         branches: top-level children whose convolutions are counted separately.
         outputs: how its outputs become the score.
         card: where a trained model came from; None for others.
+        folder: of a trained model; None for others.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Model:
         branches: Sequence[str] = (),
         outputs: OutputSpec = IDENTITY,
         card: ModelCard | None = None,
+        folder: Path | None = None,
     ) -> None:
         self.module = module
         self.inputs = inputs
@@ -57,6 +59,7 @@ class Model:
         self.branches = tuple(branches)
         self.outputs = outputs
         self.card = card
+        self.folder = folder
 
     def __repr__(self) -> str:
         return f"Model({self.name!r}, {type(self.module).__name__}, {self.inputs.size[0]}x{self.inputs.size[1]} px)"

@@ -35,7 +35,19 @@ _FCN = "FCN_ResNet50_Weights.COCO_WITH_VOC_LABELS_V1"
 
 @dataclass(frozen=True)
 class Architecture:
-    """A model that memviz can build: its module, preprocessing, and where its weights come from."""
+    """A model that memviz can build: its module, preprocessing, and where its weights come from.
+
+    Attributes:
+        name, summary: what `list_models` and `memviz models` say.
+        build: makes the module, with random weights.
+        inputs, outputs, output: how a photograph becomes its input, and its output the score of this name.
+        weights: published ones; None where no package carries any.
+        names: how files name its parameters, as patterns, and how we do.
+        backbones: its parts that torchvision has pretrained weights for, by address.
+        options: of `build`, each with the values that it takes.
+        frozen: addresses of the parts that stay as they are in training, in evaluation mode; each is a backbone and
+            gives one tensor.
+    """
 
     name: str
     summary: str
@@ -47,6 +59,7 @@ class Architecture:
     backbones: Mapping[str, str] = field(default_factory=dict)
     outputs: OutputSpec = IDENTITY
     options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    frozen: tuple[str, ...] = ()
 
 
 ARCHITECTURES = {
@@ -54,7 +67,18 @@ ARCHITECTURES = {
     for architecture in (
         Architecture(
             "resmem",
-            "AlexNet branch and ResNet-152, the published ResMem (ResMemRetrain in the paper)",
+            "AlexNet branch and ResNet-152; the published weights, those of resmem-retrain",
+            ResMem,
+            _RESMEM_INPUTS,
+            "memorability",
+            stores.RESMEM,
+            stores.RESMEM_NAMES,
+            {"resnet": _RESNET152},
+            frozen=("resnet",),
+        ),
+        Architecture(
+            "resmem-retrain",
+            "the same network; in training its ResNet learns along, as it did for the published weights",
             ResMem,
             _RESMEM_INPUTS,
             "memorability",
@@ -82,6 +106,7 @@ ARCHITECTURES = {
             "memorability",
             backbones={"resnet": _RESNET152, "segmentation.fcn": _FCN},
             options={"head": ("paper", "small")},
+            frozen=("resnet", "segmentation.fcn"),
         ),
         Architecture(
             "memnet-caffe",
@@ -100,7 +125,7 @@ def list_models() -> list[str]:
     """The names that `load_model` takes.
 
     >>> list_models()
-    ['resmem', 'falseresmem', 'memnet', 'm3m', 'memnet-caffe']
+    ['resmem', 'resmem-retrain', 'falseresmem', 'memnet', 'm3m', 'memnet-caffe']
     """
     return list(ARCHITECTURES)
 
@@ -146,17 +171,18 @@ def load_model(
         >>> load_model("memnet", weights=None).layers["alexnet.conv4"].channels
         384
     """
-    card = None
+    card = folder = None
     if name not in ARCHITECTURES and is_trained(name):
         if weights not in ("published", None):
             raise ModelError(f"{name} holds its own weights: leave weights= out.")
         card, path = read_trained(name)
+        folder = path.parent
         name, weights = card.architecture, path if weights else None
     elif weights is not None and is_trained(weights):
         card, path = read_trained(weights)
         if name != card.architecture:
             raise WeightsError(f"{weights} is a trained {card.architecture}, not a {name}.")
-        weights = path
+        weights, folder = path, path.parent
     entry = architecture(str(name))
     inputs, outputs = entry.inputs, entry.outputs
     if card:
@@ -186,9 +212,9 @@ def load_model(
             module = entry.build(**options)
         stores.fill(module, stores.renamed(state, entry.names), source)
     branches: Any = module.branches
-    return Model(
-        module.eval().to(device), inputs, entry.name, entry.output, branches, outputs, card if weights else None
-    )
+    if weights is None:
+        card = folder = None  # its architecture alone was asked for
+    return Model(module.eval().to(device), inputs, entry.name, entry.output, branches, outputs, card, folder)
 
 
 def _with_mean(inputs: InputSpec, mean: str | Path, name: str) -> InputSpec:

@@ -35,7 +35,8 @@ class ResMem(nn.Module):
 
     Source: Needell and Bainbridge 2022, "Embracing New Techniques in Deep Learning for Estimating
     Image Memorability", figure 2; shapes as in the published package (PyPI `resmem` 1.1.6), whose
-    weights are those that the paper calls ResMemRetrain. The paper's "ResNet-150" is ResNet-152.
+    weights are those that the paper calls ResMemRetrain: there the ResNet is trained along, which stays
+    at ImageNet's weights in the paper's ResMem. The paper's "ResNet-150" is ResNet-152.
 
     Maps pictures (N, 3, 227, 227) in [0, 1] to memorability (N, 1) in (0, 1).
     """

@@ -17,6 +17,7 @@ CARD_GIVEN = ModelCard(
     data={"sets": ["lamem"]},
     split={"seed": 3, "file": "split.json"},
     seed=3,
+    training={"learning_rate": 0.001},
     metrics={"spearman": 0.5},
     distilled_from={"model": "resmem"},
     notes="synthetic",
@@ -42,7 +43,8 @@ def test_round_trip(model, folder):
         assert (again.name, again.output, again.branches) == ("toy", "memorability", ("alexnet", "resnet"))
         assert again.inputs == model.inputs
         assert not again.module.training
-    assert model.card is None
+        assert again.folder == folder
+    assert (model.card, model.folder) == (None, None)
 
 
 def test_saving_leaves_the_model_as_it_was(model, tmp_path):
@@ -76,7 +78,8 @@ def test_saving_again_replaces(model, folder):
 
 
 def test_folder_as_weights(model, folder):
-    assert memviz.load_model("toy", weights=folder).fingerprint() == model.fingerprint()
+    again = memviz.load_model("toy", weights=folder)
+    assert (again.fingerprint(), again.folder) == (model.fingerprint(), folder)
     with pytest.raises(WeightsError, match="is a trained toy, not a memnet"):
         memviz.load_model("memnet", weights=folder)
 
@@ -101,6 +104,13 @@ def test_missing_weights_are_named(folder):
         memviz.load_model(folder)
 
 
+def test_cards_from_before_there_was_a_field_are_read(folder):
+    fields = json.loads((folder / CARD).read_text())
+    del fields["training"]
+    (folder / CARD).write_text(json.dumps(fields))
+    assert read_trained(folder)[0].training == {}
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"architecture": "toy", "colour": 1}'])
 def test_damaged_card_is_named(content, folder):
     (folder / CARD).write_text(content)
@@ -110,7 +120,7 @@ def test_damaged_card_is_named(content, folder):
 
 def test_random_weights_in_the_same_architecture(model, folder):
     other = memviz.load_model(folder, weights=None, seed=6)
-    assert (other.name, other.inputs, other.card) == ("toy", model.inputs, None)
+    assert (other.name, other.inputs, other.card, other.folder) == ("toy", model.inputs, None, None)
     assert other.fingerprint() == memviz.load_model("toy", weights=None, seed=6).fingerprint() != model.fingerprint()
 
 

@@ -5,13 +5,14 @@ from tiny import Toy
 
 import memviz
 from memviz.errors import ModelError, WeightsError
+from memviz.layers import capture
 from memviz.models import OutputSpec
 from memviz.models.registry import ARCHITECTURES, architecture
 from memviz.models.weights import FALSERESMEM, RESMEM, fingerprint
 
 
 def test_list():
-    assert memviz.list_models() == ["resmem", "falseresmem", "memnet", "m3m", "memnet-caffe"]
+    assert memviz.list_models() == ["resmem", "resmem-retrain", "falseresmem", "memnet", "m3m", "memnet-caffe"]
 
 
 @pytest.mark.parametrize("name", list(ARCHITECTURES))
@@ -22,16 +23,28 @@ def test_entries_are_complete(name):
     assert (entry.inputs.size, entry.inputs.resize) == ((227, 227), (256, 256))
     assert (entry.inputs.mean is None) == (entry.outputs == OutputSpec()) == (name != "memnet-caffe")
     assert entry.output == ("false_alarm_rate" if name == "falseresmem" else "memorability")
-    assert entry.weights is {"resmem": RESMEM, "falseresmem": FALSERESMEM}.get(name)
+    published = {"resmem": RESMEM, "resmem-retrain": RESMEM, "falseresmem": FALSERESMEM}
+    assert entry.weights is published.get(name)
     with torch.device("meta"):
         module = entry.build()
     assert all(branch in dict(module.named_children()) for branch in module.branches)
     for address in entry.backbones:
         module.get_submodule(address)
+    assert entry.frozen == {"resmem": ("resnet",), "m3m": ("resnet", "segmentation.fcn")}.get(name, ())
+    assert set(entry.frozen) <= set(entry.backbones), "what never learns must come with pretrained weights"
+    with torch.device("meta"), capture(module.eval(), entry.frozen) as outputs:
+        module(torch.zeros(1, 3, 227, 227))
+    assert list(outputs) == list(entry.frozen)
+
+
+def test_resmem_and_resmem_retrain_are_one_network():
+    one, other = architecture("resmem"), architecture("resmem-retrain")
+    differing = [field for field, value in vars(one).items() if getattr(other, field) != value]
+    assert differing == ["name", "summary", "frozen"]
 
 
 @pytest.mark.parametrize(
-    ("wrong", "hint"), [("resmemm", "Close names: resmem"), ("", "Valid names: resmem, falseresmem")]
+    ("wrong", "hint"), [("resmemm", "Close names: resmem"), ("", "Valid names: resmem, resmem-retrain, falseresmem")]
 )
 def test_unknown_name(wrong, hint):
     with pytest.raises(ModelError, match=f"no model '{wrong}'. {hint}"):
