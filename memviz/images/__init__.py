@@ -3,7 +3,7 @@
 from memviz.images.decode import open_image
 from memviz.images.duplicates import near_duplicates
 from memviz.images.folder import list_images
-from memviz.images.lamem import lamem
+from memviz.images.lamem import lamem, lamem_split
 from memviz.images.memcat import memcat
 from memviz.images.samples import sample_photos
 from memviz.images.scored import check_readable, mixed, read_csv
@@ -16,6 +16,7 @@ __all__ = [
     "Split",
     "check_readable",
     "lamem",
+    "lamem_split",
     "list_images",
     "memcat",
     "mixed",

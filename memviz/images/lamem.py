@@ -11,8 +11,10 @@ testing. The photographs come from MIR Flickr, AVA, the affective images set, th
 set, an anomaly set and one of object attributes (the paper, Data Sources).
 
 Scores: how often people recognized the photograph when it came again; the lists do not say with how many responses, nor
-how many false alarms there were. Over all 58,741 the mean is 0.752, the lowest 0, the highest 0.981. The Spearman
-correlation between the scores of two halves of the participants is 0.67 (the paper, Data Sources): a model's limit.
+how many false alarms there were. 236 photographs have a score of exactly 0, and the next lowest is 0.2, which the paper
+calls the lowest of the data set: the zeros stand for missing scores, and are left out unless asked for. Of the other
+58,505 the mean is 0.755, the highest 0.981. The Spearman correlation between the scores of two halves of the
+participants is 0.67 (the paper, Data Sources): a model's limit.
 
 Citation: A. Khosla, A. S. Raju, A. Torralba, A. Oliva. Understanding and Predicting Image Memorability at a Large
 Scale. International Conference on Computer Vision (ICCV) 2015. doi:10.1109/ICCV.2015.275
@@ -26,12 +28,15 @@ nothing of it.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal, get_args
 
 import pandas as pd
 
 from memviz.errors import ImageError
-from memviz.images.scored import scored
+from memviz.images.scored import names, scored
+from memviz.images.split import Split
 
+Zeros = Literal["drop", "keep"]
 PARTS = ("train", "val", "test")
 SPLITS = range(1, 6)
 EXPECTED = """
@@ -44,11 +49,12 @@ CITATION = (
 )
 
 
-def lamem(folder: str | Path, split: int | None = None) -> pd.DataFrame:
+def lamem(folder: str | Path, split: int | None = None, zeros: Zeros = "drop") -> pd.DataFrame:
     """The photographs and scores of LaMem, whose `images` and `splits` lie in `folder`, in the order of the lists.
 
     A `split` from 1 to 5 adds the column `part`: "train", "val" or "test". Without one, the photographs are those of
-    split 1, which are all.
+    split 1, which are all. Scores of exactly 0 stand for missing ones: `zeros="keep"` takes them as they are, else
+    `attrs["dataset"]` says under `zeros_left_out` how many there were.
 
     Raises `ImageError` for another layout, a line that is not a file and a score, or a photograph listed twice.
 
@@ -63,16 +69,40 @@ def lamem(folder: str | Path, split: int | None = None) -> pd.DataFrame:
     folder = Path(folder)
     if split is not None and split not in SPLITS:
         raise ImageError(f"LaMem has no split {split}: give one from 1 to 5, or None for all photographs.")
+    if zeros not in get_args(Zeros):
+        raise ImageError(f"zeros={zeros!r} is not possible: give 'drop' or 'keep'.")
     if not (folder / "images").is_dir():
         raise _other_layout(folder, "there is no folder images")
     listed = pd.concat([_listed(folder, part, split or 1) for part in PARTS], ignore_index=True)
-    dataset = {"name": "lamem", "target": "memorability", "citation": CITATION}
+    missing = (pd.to_numeric(listed["score"], errors="coerce") == 0) & (zeros == "drop")
+    listed = listed[~missing].reset_index(drop=True)
+    dataset = {"name": "lamem", "target": "memorability", "citation": CITATION, "zeros_left_out": int(missing.sum())}
     table = scored(
         folder, "images", files=listed["file"], scores=listed["score"], sources="lamem", categories="", dataset=dataset
     )
     if split is not None:
         table["part"] = listed["part"]
     return table
+
+
+def lamem_split(folder: str | Path, number: int) -> Split:
+    """One of LaMem's own five splits, of the photographs that have a score, as `lamem` reads them.
+
+    Nobody published how they were drawn: the `Split`'s seed is the split's `number`, from 1 to 5, and its fractions are
+    those of the photographs in its parts. Raises `ImageError` as `lamem` does.
+
+    >>> folder = getfixture("tmp_path")
+    >>> for name in ("images", "splits"):
+    ...     (folder / name).mkdir()
+    >>> for number, part in enumerate(PARTS):
+    ...     _ = (folder / "splits" / f"{part}_1.txt").write_text(f"0000000{number}.jpg 0.7{number}")
+    >>> lamem_split(folder, 1).validation
+    ('lamem/00000001.jpg',)
+    """
+    table = lamem(folder, number)
+    train, validation, test = (tuple(sorted(names(table[table["part"] == part]))) for part in PARTS)
+    count = len(table)
+    return Split(number, (len(train) / count, len(validation) / count, len(test) / count), train, validation, test)
 
 
 def _listed(folder: Path, part: str, split: int) -> pd.DataFrame:

@@ -28,7 +28,8 @@ Stratum = tuple[str, str]  # source and category
 class Split:
     """The photographs of each part as sorted `source/file`, and the seed and the fractions that gave them.
 
-    One that is in two parts is an `ImageError`.
+    Of a data set's own split the seed is its number there, see `lamem_split`. A photograph that is in two parts is an
+    `ImageError`.
     """
 
     seed: int

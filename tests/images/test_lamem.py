@@ -1,7 +1,8 @@
 import pytest
 
 from memviz.errors import ImageError
-from memviz.images.lamem import lamem
+from memviz.images.lamem import lamem, lamem_split
+from memviz.images.split import Split
 
 
 @pytest.fixture
@@ -41,10 +42,62 @@ def test_blank_lines_and_windows_line_ends(folder):
     assert lamem(folder, 1).query("part == 'val'")["score"].tolist() == [0.5]
 
 
+@pytest.mark.parametrize("read", [lamem, lamem_split])
 @pytest.mark.parametrize("split", [0, 6])
-def test_unknown_split(folder, split):
+def test_unknown_split(folder, read, split):
     with pytest.raises(ImageError, match="from 1 to 5"):
-        lamem(folder, split)
+        read(folder, split)
+
+
+@pytest.fixture
+def holed(folder):
+    """The first training and the only validation photograph of split 2 have no score."""
+    for part, old, new in (("train", " 0.3\n", " 0\n"), ("val", " 0.6\n", " 0.000\n")):
+        path = folder / f"splits/{part}_2.txt"
+        assert old in path.read_text()
+        path.write_text(path.read_text().replace(old, new))
+    return folder
+
+
+def test_zeros_are_missing_scores(holed):
+    table = lamem(holed, 2)
+    assert table["file"].tolist() == ["00000004.jpg", "00000005.jpg", "00000001.jpg", "00000002.jpg"]
+    assert table["part"].tolist() == ["train", "train", "test", "test"]
+    assert table.attrs["dataset"]["zeros_left_out"] == 2
+    assert lamem(holed).attrs["dataset"]["zeros_left_out"] == 0, "the lists of split 1 are as they were"
+
+
+def test_zeros_can_be_kept(holed):
+    table = lamem(holed, 2, zeros="keep")
+    assert table["score"].tolist() == [0, 0.4, 0.5, 0, 0.1, 0.2]
+    assert table.attrs["dataset"]["zeros_left_out"] == 0
+    with pytest.raises(ImageError, match=r"zeros='zap'.*'drop' or 'keep'"):
+        lamem(holed, zeros="zap")
+
+
+def test_nothing_but_zeros(holed):
+    for part in ("train", "val", "test"):
+        (holed / f"splits/{part}_1.txt").write_text(f"{part}.jpg 0\n")
+    with pytest.raises(ImageError, match="no photographs"):
+        lamem(holed)
+
+
+def test_official_split(folder, tmp_path):
+    parts = lamem_split(folder, 3)
+    files = {part: (folder / f"splits/{part}_3.txt").read_text().split()[::2] for part in ("train", "val", "test")}
+    named = {part: tuple(sorted(f"lamem/{file}" for file in listed)) for part, listed in files.items()}
+    assert (parts.train, parts.validation, parts.test) == (named["train"], named["val"], named["test"])
+    assert (parts.seed, parts.fractions) == (3, (3 / 6, 1 / 6, 2 / 6))
+    assert parts.part(lamem(folder), "validation")["file"].tolist() == files["val"]
+    parts.save(tmp_path / "split.json")
+    assert Split.load(tmp_path / "split.json") == parts
+
+
+def test_official_split_of_what_has_a_score(holed):
+    parts = lamem_split(holed, 2)
+    assert (parts.train, parts.validation) == (("lamem/00000004.jpg", "lamem/00000005.jpg"), ())
+    assert parts.fractions == (0.5, 0.0, 0.5)
+    assert len(parts.part(lamem(holed, 2), "test")) == 2
 
 
 @pytest.mark.parametrize("missing", ["images", "splits/val_3.txt"])
