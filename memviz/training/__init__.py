@@ -1,0 +1,6 @@
+"""How the models are made: training on scored photographs, distillation, and the search for settings."""
+
+from memviz.training.config import Runtime, TrainConfig
+from memviz.training.teacher import Teacher
+
+__all__ = ["Runtime", "Teacher", "TrainConfig"]
