@@ -2,5 +2,6 @@
 
 from memviz.training.config import Runtime, TrainConfig
 from memviz.training.teacher import Teacher
+from memviz.training.train import train
 
-__all__ = ["Runtime", "Teacher", "TrainConfig"]
+__all__ = ["Runtime", "Teacher", "TrainConfig", "train"]
