@@ -3,7 +3,7 @@
     uv run python experiments/benchmarks/training.py [--models memnet resmem ...]
 
 Each model is trained by `memviz.train` in a process of its own, for a few steps on SYNTHETIC pictures, with backbones
-at random, since neither changes the speed. ResMem and M3M are also trained without cached outputs of their frozen parts.
+at random, since neither changes the speed. ResMem and M3M are also trained with their frozen parts run in each step.
 """
 
 from __future__ import annotations
