@@ -11,7 +11,7 @@ from memviz.models.registry import Architecture
 
 @pytest.fixture(autouse=True)
 def toy(monkeypatch):
-    """The models "toy", whose branch `resnet`, with a batch norm, stays frozen, and "toy-retrain", trained as a whole."""
+    """The models "toy", whose branch `resnet`, with a batch norm, stays frozen, and "toy-retrain", where none does."""
     for name, frozen in (("toy", ("resnet",)), ("toy-retrain", ())):
         entry = Architecture(name, "a toy", Toy, InputSpec(size=(16, 16), resize=18), "memorability", frozen=frozen)
         monkeypatch.setitem(registry.ARCHITECTURES, name, entry)
