@@ -5,7 +5,7 @@ from memviz.training.config import Runtime, TrainConfig
 
 
 def test_a_file_and_changes_over_it(tmp_path):
-    (tmp_path / "run.toml").write_text('momentum = 0\nepochs = 3\nfractions = [0.5, 0.25, 0.25]\nflip = false\n')
+    (tmp_path / "run.toml").write_text("momentum = 0\nepochs = 3\nfractions = [0.5, 0.25, 0.25]\nflip = false\n")
     read = TrainConfig.read(tmp_path / "run.toml", ["epochs=7", " learning_rate = 1e-3 ", "initialization=torch"])
     assert read == TrainConfig(
         momentum=0.0, epochs=7, fractions=(0.5, 0.25, 0.25), flip=False, learning_rate=1e-3, initialization="torch"
