@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import shutil
 import signal
 import sys
@@ -16,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, TQDMProgressBar
@@ -40,7 +40,9 @@ from memviz.training.prepared import digest
 from memviz.training.teacher import Teacher
 
 KIND, FORMAT = "memviz-training", 1
-RUN, HISTORY, LAST, BEST = "run.json", "history.csv", "last.ckpt", "best.ckpt"
+RUN, HISTORY, LAST, BEST, CACHE = "run.json", "history.csv", "last.ckpt", "best.ckpt", "cache"
+# Those that keep the weights, and so what is evaluated, in 32 bits.
+PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
 START = 0.75  # what an untrained network predicts: LaMem's mean
 
 
@@ -118,10 +120,11 @@ def train(
     if _first_process():
         _claim(out, run)
     if is_trained(out):
+        _tidy(out, cache)
         return load_model(out)
 
     parts = without(start.module, entry.frozen) if config.cache_frozen else {}
-    arrays = out / "cache" if cache is None else Path(cache)
+    arrays = out / CACHE if cache is None else Path(cache)
     photographs = Photographs(
         lambda: _table(data, out, runtime, progress),
         out,
@@ -145,10 +148,7 @@ def train(
             module.network.set_submodule(address, part)
         trained = Model(module.network.cpu().eval(), start.inputs, name, start.output, start.branches, start.outputs)
         _finish(trained.to(_device(runtime)), module, photographs, data, run, out)
-        for path in (out / LAST, out / BEST):
-            path.unlink(missing_ok=True)
-        if cache is None:
-            shutil.rmtree(arrays)
+        _tidy(out, cache)
     trainer.strategy.barrier()
     return load_model(out)
 
@@ -171,6 +171,16 @@ def _claim(out: Path, run: dict[str, Any]) -> None:
         write_json(out / RUN, {"kind": KIND, "format": FORMAT, **run, **provenance()})
 
 
+def _tidy(out: Path, cache: str | Path | None) -> None:
+    """Removes what only going on with the training would need."""
+    if not _first_process():
+        return
+    for path in (out / LAST, out / BEST):
+        path.unlink(missing_ok=True)
+    if cache is None and (out / CACHE).is_dir():
+        shutil.rmtree(out / CACHE)
+
+
 def _short(value: object, most: int = 200) -> str:
     text = str(value)
     return text if len(text) <= most else f"{text[:most]}..."
@@ -189,9 +199,12 @@ def _table(data: pd.DataFrame | Teacher, out: Path, runtime: Runtime, progress: 
 
 def _device(runtime: Runtime) -> torch.device:
     """Where the frozen parts run: one device, of the kind that trains."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     kind = {"gpu": "cuda"}.get(runtime.accelerator, runtime.accelerator)
     if kind == "auto":
-        kind = "cuda" if torch.cuda.is_available() else "cpu"
+        kind = next(kind for kind in there if there[kind])
+    if not there.get(kind):
+        raise TrainingError(f"There is no accelerator {runtime.accelerator!r} here: give auto, cpu, gpu or mps.")
     return torch.device(kind)
 
 
@@ -200,6 +213,8 @@ def _fit(module: Regression, photographs: Photographs, out: Path, runtime: Runti
     precision: Any = runtime.precision
     if precision == "auto":
         precision = "16-mixed" if _device(runtime).type == "cuda" else "32-true"
+    if precision not in PRECISIONS:
+        raise TrainingError(f"precision={precision!r} is not possible: give auto or one of {', '.join(PRECISIONS)}.")
     several = runtime.devices * runtime.nodes > 1
     bar = progress is not False and sys.stderr.isatty()
     trainer = Trainer(
@@ -209,7 +224,7 @@ def _fit(module: Regression, photographs: Photographs, out: Path, runtime: Runti
         # The others wait while the first process decodes.
         strategy=DDPStrategy(timeout=timedelta(hours=24)) if several else "auto",
         precision=precision,
-        max_epochs=config.epochs,
+        max_epochs=_epochs(out / LAST, config),
         limit_train_batches=config.steps_per_epoch,
         logger=_logger(runtime, out),
         callbacks=[
@@ -217,7 +232,7 @@ def _fit(module: Regression, photographs: Photographs, out: Path, runtime: Runti
             EarlyStopping("val_spearman", mode="max", patience=config.patience, check_finite=False),
             # The best comes before the last: a run that goes on from the last then knows of it.
             *(
-                ModelCheckpoint(
+                _Checkpoint(
                     out,
                     filename=path.removesuffix(".ckpt"),
                     monitor=monitor,
@@ -230,7 +245,8 @@ def _fit(module: Regression, photographs: Photographs, out: Path, runtime: Runti
             ),
             *([TQDMProgressBar()] if bar else []),
         ],
-        plugins=[_WholeFiles()],
+        # Slurm's own way to go on would keep a checkpoint from within an epoch, and prefer it for ever.
+        plugins=[_WholeFiles(), *([SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else [])],
         num_sanity_val_steps=0,
         log_every_n_steps=10,
         enable_progress_bar=bar,
@@ -238,10 +254,13 @@ def _fit(module: Regression, photographs: Photographs, out: Path, runtime: Runti
         use_distributed_sampler=False,
         default_root_dir=out,
     )
-    if not _stopped(out / LAST, config):
+    try:
         trainer.fit(module, datamodule=photographs, ckpt_path=out / LAST if (out / LAST).is_file() else None)
-        if trainer.interrupted:
-            raise KeyboardInterrupt
+    finally:
+        if isinstance(trainer.logger, WandbLogger) and trainer.is_global_zero:
+            import wandb
+
+            wandb.finish()  # or the next training in this process would log into the same run
     return trainer
 
 
@@ -254,7 +273,7 @@ def _quiet() -> Iterator[None]:
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     try:
-        with torch.random.fork_rng(), warnings.catch_warnings():
+        with torch.random.fork_rng(range(torch.cuda.device_count())), warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"(pytorch_lightning|lightning_fabric|torchmetrics)\.")
             yield
     except SystemExit as end:  # what Lightning makes of Ctrl-C
@@ -262,16 +281,17 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-        signal.signal(signal.SIGINT, handler)
+        if signal.getsignal(signal.SIGINT) is not handler:  # only the main thread may set it
+            signal.signal(signal.SIGINT, handler)
 
 
-def _stopped(last: Path, config: TrainConfig) -> bool:
-    """Whether a training that is continued had already stopped early."""
+def _epochs(last: Path, config: TrainConfig) -> int:
+    """How many epochs there are at most; those that are done, where a training that goes on had stopped early."""
     if not last.is_file():
-        return False
+        return config.epochs
     history = torch.load(last, map_location="cpu", weights_only=True, mmap=True)["history"]
-    values = [-math.inf if math.isnan(row["val_spearman"]) else row["val_spearman"] for row in history]
-    return len(values) - 1 - values.index(max(values)) >= config.patience
+    values = [row["val_spearman"] for row in history]
+    return len(values) if len(values) - 1 - values.index(max(values)) >= config.patience else config.epochs
 
 
 def _logger(runtime: Runtime, out: Path) -> Logger:
@@ -282,8 +302,19 @@ def _logger(runtime: Runtime, out: Path) -> Logger:
             import wandb
         except ImportError as error:
             raise TrainingError("The logger wandb is not installed: pip install 'memviz[wandb]'.") from error
-        return WandbLogger(out.name, out, offline=wandb.api.api_key is None, project="memviz")
+        offline = not wandb.login(prompt=False, verify=False)
+        return WandbLogger(out.name, out, offline=offline, project="memviz")
     return CSVLogger(out, name="logs")
+
+
+class _Checkpoint(ModelCheckpoint):
+    """Knows the best epoch also after its folder was moved or renamed."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        here = str(Path(str(self.dirpath)) / f"{self.filename}.ckpt")
+        best = dict(zip([here], state_dict["best_k_models"].values(), strict=False))  # none, of what is not measured
+        paths = dict.fromkeys(("best_model_path", "kth_best_model_path"), here)
+        super().load_state_dict({**state_dict, **paths, "dirpath": self.dirpath, "best_k_models": best})
 
 
 class _WholeFiles(TorchCheckpointIO):
