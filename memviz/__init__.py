@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from memviz.render import Renders as Renders
     from memviz.render import objectives as objectives
     from memviz.render.api import render as render
+    from memviz.training import Runtime as Runtime
+    from memviz.training import Teacher as Teacher
+    from memviz.training import TrainConfig as TrainConfig
+    from memviz.training import train as train
 
 __version__ = "0.1.0"
 
@@ -35,6 +39,9 @@ _HOME = {
     "Model": "memviz.models",
     "Renders": "memviz.render",
     "Report": "memviz.evaluation",
+    "Runtime": "memviz.training",
+    "Teacher": "memviz.training",
+    "TrainConfig": "memviz.training",
     "build_index": "memviz.index",
     "evaluate": "memviz.evaluation",
     "gallery": "",
@@ -44,6 +51,7 @@ _HOME = {
     "objectives": "memviz.render",
     "render": "",
     "sample_photos": "memviz.images",
+    "train": "memviz.training",
     "wrap": "memviz.models",
 }
 __all__ = sorted(_HOME)

@@ -8,6 +8,7 @@ Each message says what was given, what is valid and what to do::
     ├── LayerError          an address, an ordinal or a unit that the model does not have
     ├── ImageError          a picture, or a folder of them, that cannot be read
     ├── RenderError         a rendering that cannot be done as asked
+    ├── TrainingError       a training that cannot be done as asked, or that diverged
     ├── StoreError          a saved index or rendering that is missing, damaged, or of other weights
     └── RecipeError         a gallery recipe that cannot be followed
 """
@@ -40,6 +41,10 @@ class ImageError(MemvizError, ValueError):
 
 class RenderError(MemvizError):
     """A rendering that cannot be done as asked."""
+
+
+class TrainingError(MemvizError):
+    """A training that cannot be done as asked, or that diverged."""
 
 
 class StoreError(MemvizError):

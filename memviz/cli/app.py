@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from memviz.cli import demo, evaluate, gallery, index, layers, models, render, score, top
+from memviz.cli import demo, evaluate, gallery, index, layers, models, render, score, top, train
 
 app = typer.Typer(
     name="memviz",
@@ -18,6 +18,7 @@ for command in (
     layers.layers,
     score.score,
     evaluate.evaluate,
+    train.train,
     render.render,
     index.index,
     top.top,

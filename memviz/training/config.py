@@ -1,0 +1,170 @@
+"""What decides the result of a training, and, apart from it, what it runs on."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+from memviz.errors import TrainingError, did_you_mean
+
+Logger = Literal["csv", "tensorboard", "wandb"]
+Initialization = Literal["he", "torch"]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a model is trained: the same values, photographs and weights at the start give the same result.
+
+    The loss is the mean squared error, the optimizer stochastic gradient descent with momentum, and training stops
+    early by the Spearman rank correlation on the validation part, as in Needell and Bainbridge 2022, who give no
+    values.
+
+    Attributes:
+        learning_rate, momentum: of the optimizer; η and γ of the paper's figure 7. 0.9 is the released code's momentum.
+            Its learning rate, 1e-5, is for fine-tuning; experiments/distillation tells how 0.01 was found.
+        weight_decay: of the optimizer.
+        batch_size: photographs in one step; with several devices, on each.
+        epochs: at most; the paper's Table 1 counts 20.
+        steps_per_epoch: so many batches are an epoch, to try a training out; None takes all photographs.
+        patience: epochs without a better validation correlation after which training stops.
+        flip: mirror each photograph with probability one half. There is no other augmentation: memorability is not
+            preserved under cropping (the paper, Models).
+        initialization: of a start at random: "he" is that of `initialize`, whose signals neither vanish nor grow; with
+            "torch", PyTorch's own, a MemNet predicted the same score for every photograph after 15 epochs
+            (experiments/distillation).
+        seed: of the random weights, of the order of the photographs, of flips and dropout.
+        fractions, split_seed: of the split into training, validation and test, where none is given.
+        cache_frozen: keep the outputs of parts that are not trained on disk, instead of computing them in each epoch.
+    """
+
+    learning_rate: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    batch_size: int = 32
+    epochs: int = 20
+    steps_per_epoch: int | None = None
+    patience: int = 5
+    flip: bool = True
+    initialization: Initialization = "he"
+    seed: int = 0
+    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    split_seed: int = 0
+    cache_frozen: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "epochs", "steps_per_epoch", "patience"):
+            value = getattr(self, name)
+            _check(value is None or value >= 1, f"{name} must be 1 or more", value)
+        _check(0 < self.learning_rate < math.inf, "learning_rate must be above 0", self.learning_rate)
+        _check(0 <= self.momentum < 1, "momentum must be from 0 to below 1", self.momentum)
+        _check(self.weight_decay >= 0, "weight_decay must be 0 or more", self.weight_decay)
+        kinds = get_args(Initialization)
+        _check(self.initialization in kinds, f"initialization must be one of {', '.join(kinds)}", self.initialization)
+        shares = self.fractions
+        _check(
+            len(shares) == 3 and min(shares) >= 0 and min(shares[:2]) > 0 and math.isclose(sum(shares), 1),
+            "fractions must be three that make 1, for training and validation above 0",
+            shares,
+        )
+
+    @classmethod
+    def read(cls, path: str | Path | None = None, changes: Iterable[str] = ()) -> Self:
+        """The values of a TOML file, and over them changes as "learning_rate=1e-3", as a command line gives them.
+
+        Raises `TrainingError` for unknown names and values that are not possible.
+
+        >>> TrainConfig.read(changes=["learning_rate=1e-3", "flip=false"]).flip
+        False
+        """
+        values: dict[str, Any] = {}
+        try:
+            if path is not None:
+                values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+            for change in changes:
+                values |= _change(change)
+        except OSError as error:
+            raise TrainingError(f"{path}: {error.strerror}.") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise TrainingError(f"{path} is not a TOML file: {error}.") from error
+        return cls.from_dict(values)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The settings of a mapping, as `to_dict` makes it; unknown names and other types are a `TrainingError`."""
+        defaults = {field.name: field.default for field in dataclasses.fields(cls)}
+        typed = {}
+        for name, value in values.items():
+            if name not in defaults:
+                raise TrainingError(f"Training has no setting {name!r}. {did_you_mean(name, defaults)}")
+            typed[name] = _typed(name, value, defaults[name])
+        return cls(**typed)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON; `from_dict` is the way back.
+
+        >>> TrainConfig.from_dict(TrainConfig(momentum=0.5).to_dict()) == TrainConfig(momentum=0.5)
+        True
+        """
+        return dataclasses.asdict(self) | {"fractions": list(self.fractions)}
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What a training runs on, and who keeps its log; passed on to Lightning's `Trainer`.
+
+    Attributes:
+        accelerator: "auto", "cpu", "gpu", "mps".
+        devices: how many on each node; with more than one, data-parallel processes (DDP).
+        nodes: machines; under Slurm, start one task a device on each with `srun`.
+        precision: "auto" is 16-mixed on an NVIDIA GPU and 32-true elsewhere; bfloat16 is not chosen, since its
+            steps of 0.004 at 0.7 are coarse for a memorability.
+        workers: threads that decode photographs, and, on a GPU, processes that read ahead.
+        logger: beside `history.csv`, which is always written: "csv" (a row every ten steps), "tensorboard", or "wandb",
+            which is offline unless you are logged in to Weights & Biases.
+    """
+
+    accelerator: str = "auto"
+    devices: int = 1
+    nodes: int = 1
+    precision: str = "auto"
+    workers: int = 2
+    logger: Logger = "csv"
+
+    def __post_init__(self) -> None:
+        for name in ("devices", "nodes", "workers"):
+            _check(getattr(self, name) >= 1, f"{name} must be 1 or more", getattr(self, name))
+        loggers = get_args(Logger)
+        _check(self.logger in loggers, f"logger must be one of {', '.join(loggers)}", self.logger)
+
+
+def _check(valid: bool, rule: str, given: object) -> None:
+    if not valid:
+        raise TrainingError(f"{rule}; given was {given!r}.")
+
+
+def _change(text: str) -> dict[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise TrainingError(f"{text!r}: write name=value, as learning_rate=0.001.")
+    try:
+        return {name.strip(): tomllib.loads(f"value = {value}")["value"]}
+    except tomllib.TOMLDecodeError:  # a word, which TOML would have in quotation marks
+        return {name.strip(): value.strip()}
+
+
+def _typed(name: str, value: Any, default: Any) -> Any:
+    """The value as the default's type; a whole number passes as a float."""
+    if isinstance(default, tuple) and isinstance(value, list | tuple):
+        return tuple(_typed(name, each, default[0]) for each in value)
+    if isinstance(default, float) and type(value) is int:
+        return float(value)
+    if default is None and value is None:
+        return None
+    if type(value) is not (int if default is None else type(default)):
+        raise TrainingError(f"{name} must be of the kind of {default!r}; given was {value!r}.")
+    return value

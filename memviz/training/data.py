@@ -1,0 +1,179 @@
+"""The photographs of a training, divided and ready to be read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from pytorch_lightning import LightningDataModule
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+from memviz.errors import TrainingError
+from memviz.files import replacing
+from memviz.images import Split, near_duplicates, split
+from memviz.images.scored import names
+from memviz.models import InputSpec
+from memviz.models.model import warn_unreadable
+from memviz.training.config import Runtime, TrainConfig
+from memviz.training.module import Examples
+from memviz.training.prepared import Prepared, prepare
+
+SPLIT, PHOTOGRAPHS, NEAR_DUPLICATES = "split.json", "photographs.csv", "near_duplicates.csv"
+
+
+class Part(Dataset[Examples]):
+    """Examples of one part of the split; a batch is read at once."""
+
+    def __init__(self, prepared: Prepared, rows: list[int], scores: list[float]) -> None:
+        self.prepared = prepared
+        self.rows = np.array(rows)
+        self.scores = torch.tensor(scores, dtype=torch.float32)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitems__(self, indices: list[int]) -> Examples:
+        """The examples of a batch, from the arrays on disk."""
+        rows = self.rows[indices]
+        frozen = {address: torch.from_numpy(outputs[rows]) for address, outputs in self.prepared.frozen.items()}
+        return Examples(torch.from_numpy(self.prepared.pixels[rows]), self.scores[indices], frozen)
+
+
+class Photographs(LightningDataModule):
+    """Scored photographs: decoded once, divided into parts, and served in seeded order.
+
+    Args:
+        table: gives the scored photographs; called in each process, the first of which makes its files.
+        out: the training's folder, which gets `split.json` and `photographs.csv`.
+        cache: where arrays are kept.
+        inputs: the network's preprocessing.
+        frozen: the parts whose outputs are computed once, by address.
+        fixed: a split that is given; None draws one, with near-duplicates between sources in one part.
+        device: where frozen parts run.
+
+    `test` is the table of the test part, which training does not read.
+    """
+
+    def __init__(
+        self,
+        table: Callable[[], pd.DataFrame],
+        out: Path,
+        cache: Path,
+        inputs: InputSpec,
+        frozen: Mapping[str, nn.Module],
+        config: TrainConfig,
+        runtime: Runtime,
+        *,
+        fixed: Split | None = None,
+        device: torch.device,
+        progress: bool | None = None,
+    ) -> None:
+        super().__init__()
+        # The folders of a training are on a disk that all its nodes see.
+        self.prepare_data_per_node = False
+        self.table, self.out, self.cache, self.inputs, self.frozen = table, out, cache, inputs, dict(frozen)
+        self.config, self.runtime, self.fixed, self.device, self.progress = config, runtime, fixed, device, progress
+        self.parts: dict[str, Part] = {}
+        self.test = pd.DataFrame()
+
+    def prepare_data(self) -> None:
+        """Decodes, runs the frozen parts, and divides: whatever is not on disk yet. Only the first process does."""
+        if self.parts:
+            return
+        table, prepared = self._opened()
+        readable = _readable(table, prepared)
+        warn_unreadable({str(table["path"].iloc[row]): reason for row, reason in prepared.unreadable.items()})
+        if not (self.out / SPLIT).is_file():
+            self._divided(readable).save(self.out / SPLIT)
+        parts = _parts(Split.load(self.out / SPLIT))
+        listed = pd.DataFrame({"name": names(readable), "path": readable["path"], "score": readable["score"]})
+        listed.insert(2, "part", listed["name"].map(parts))
+        listed["sha256"] = [prepared.sha256[row] for row in readable["row"]]
+        with replacing(self.out / PHOTOGRAPHS) as temporary:
+            listed.to_csv(temporary, index=False)
+
+    def setup(self, stage: str) -> None:
+        """Opens the arrays and the split, in each process."""
+        if self.parts:
+            return
+        table, prepared = self._opened()
+        readable = _readable(table, prepared)
+        divided = Split.load(self.out / SPLIT)
+        for part in ("train", "validation"):
+            chosen = divided.part(readable, part)
+            if len(chosen) < 2:
+                raise TrainingError(
+                    f"The {part} part has {len(chosen)} of {len(readable)} photographs; it needs 2 or more. Give more "
+                    "photographs, or other fractions."
+                )
+            self.parts[part] = Part(prepared, list(chosen["row"]), list(chosen["score"]))
+        self.test = divided.part(readable, "test")
+
+    def train_dataloader(self) -> DataLoader[Examples]:
+        """Batches in an order that depends on the seed and the epoch."""
+        # A last batch of one photograph would stop a batch norm that is trained.
+        return self._loader("train", shuffle=True, drop_last=len(self.parts["train"]) > self.config.batch_size)
+
+    def val_dataloader(self) -> DataLoader[Examples]:
+        """Batches in the table's order."""
+        return self._loader("validation", shuffle=False, drop_last=False)
+
+    def _loader(self, part: str, shuffle: bool, drop_last: bool) -> DataLoader[Examples]:
+        dataset = self.parts[part]
+        world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+        ahead = self.runtime.workers if self.device.type == "cuda" else 0
+        return DataLoader(
+            dataset,
+            batch_size=self.config.batch_size,
+            # It has a generator of its own, and Lightning tells it the epoch.
+            sampler=DistributedSampler(dataset, world, rank, shuffle=shuffle, seed=self.config.seed),
+            drop_last=drop_last,
+            collate_fn=_same,
+            num_workers=ahead,
+            persistent_workers=ahead > 0,
+            pin_memory=self.device.type == "cuda",
+            generator=torch.Generator(),
+        )
+
+    def _opened(self) -> tuple[pd.DataFrame, Prepared]:
+        table = self.table()
+        prepared = prepare(
+            table,
+            self.inputs,
+            self.frozen,
+            self.cache,
+            device=self.device,
+            workers=self.runtime.workers,
+            progress=self.progress,
+        )
+        return table, prepared
+
+    def _divided(self, table: pd.DataFrame) -> Split:
+        if self.fixed is not None:
+            unreadable = set(names(self.table())) - set(names(table))
+            return self.fixed.without(unreadable)
+        alike = near_duplicates(table) if table["source"].nunique() > 1 else None
+        if alike is not None:
+            with replacing(self.out / NEAR_DUPLICATES) as temporary:
+                alike.to_csv(temporary, index=False)
+        return split(table, self.config.split_seed, self.config.fractions, alike)
+
+
+def _same(batch: Any) -> Any:
+    return batch
+
+
+def _readable(table: pd.DataFrame, prepared: Prepared) -> pd.DataFrame:
+    readable = table.assign(row=range(len(table)))
+    chosen = readable[~readable["row"].isin(list(prepared.unreadable))].reset_index(drop=True)
+    chosen.attrs = table.attrs
+    return chosen
+
+
+def _parts(divided: Split) -> dict[str, str]:
+    return {name: part for part in ("train", "validation", "test") for name in getattr(divided, part)}

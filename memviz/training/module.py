@@ -1,0 +1,156 @@
+"""The network as Lightning trains it: loss, optimizer, and what is measured on the validation part."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor, nn
+from torch.nn import functional
+from torchmetrics import MeanSquaredError, SpearmanCorrCoef
+
+from memviz.errors import TrainingError
+from memviz.layers.response_norm import quicken_response_norms
+from memviz.models import InputSpec
+from memviz.models.outputs import OutputSpec
+from memviz.training.config import TrainConfig
+from memviz.training.prepared import network_input
+
+
+class Examples(NamedTuple):
+    """A batch: pixels (N, 3, H, W) uint8, scores (N,), and outputs (N, 2, ...) of frozen parts by address."""
+
+    pixels: Tensor
+    scores: Tensor
+    frozen: dict[str, Tensor]
+
+
+class Known(nn.Module):
+    """Stands for a part whose output for the current batch is known."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.output: Tensor | None = None
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """The output that was set, whatever the pictures."""
+        assert self.output is not None
+        return self.output
+
+
+class Regression(LightningModule):
+    """A memorability network that is trained by stochastic gradient descent on the mean squared error.
+
+    Args:
+        network: from inputs (N, 3, H, W) to one number a picture. It is changed: frozen parts no longer need
+            gradients, and stay in evaluation mode, so that the statistics of their batch norms do not move.
+        inputs, outputs: its preprocessing, and how its output becomes the score.
+        frozen: addresses of the parts that are not trained.
+        config: the settings.
+
+    `history` has a row for each epoch: epoch, step, train_mse, val_mse, val_spearman, seconds.
+
+    Frozen parts whose outputs come with the examples do not run: the network holds a `Known` in their place.
+    """
+
+    def __init__(
+        self, network: nn.Module, inputs: InputSpec, outputs: OutputSpec, frozen: tuple[str, ...], config: TrainConfig
+    ) -> None:
+        super().__init__()
+        self.network = network.to(memory_format=torch.channels_last)
+        quicken_response_norms(self.network)
+        for address in frozen:
+            self.network.get_submodule(address).requires_grad_(False)
+        self.inputs, self.outputs, self.frozen, self.config = inputs, outputs, frozen, config
+        self.val_mse, self.val_spearman = MeanSquaredError(), SpearmanCorrCoef()
+        self.train_mse = MeanSquaredError()
+        self.history: list[dict[str, float]] = []
+        self.started = 0.0
+
+    def train(self, mode: bool = True) -> Regression:
+        """Training mode for all but the frozen parts."""
+        super().train(mode)
+        for address in self.frozen:
+            self.network.get_submodule(address).eval()
+        return self
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Stochastic gradient descent with momentum on what is not frozen."""
+        trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        settings = self.config
+        return torch.optim.SGD(trained, settings.learning_rate, settings.momentum, weight_decay=settings.weight_decay)
+
+    def forward(self, examples: Examples, mirrored: Tensor | None = None) -> Tensor:
+        """The unclipped scores (N,); `mirrored` (N,) bool says which photographs are seen in the mirror."""
+        pictures = network_input(self.inputs, examples.pixels)
+        if mirrored is None:
+            mirrored = torch.zeros(len(pictures), dtype=torch.bool, device=pictures.device)
+        pictures = torch.where(mirrored[:, None, None, None], pictures.flip(-1), pictures)
+        for address, outputs in examples.frozen.items():
+            known: Any = self.network.get_submodule(address)
+            known.output = outputs[torch.arange(len(outputs), device=outputs.device), mirrored.long()]
+        out: Tensor = self.network(pictures.contiguous(memory_format=torch.channels_last))
+        # A clipped score has no gradient beyond the limits.
+        return (out.float().flatten() - self.outputs.mean) * self.outputs.scale + self.outputs.shift
+
+    def on_train_epoch_start(self) -> None:
+        """Starts the epoch's clock."""
+        self.started = time.monotonic()
+
+    def on_train_batch_start(self, batch: Examples, batch_idx: int) -> None:
+        """Seeds flips and dropout by the step, so that a training that goes on draws what it would have drawn."""
+        torch.manual_seed(hash((self.config.seed, self.global_step, self.global_rank)) % 2**63)
+
+    def training_step(self, batch: Examples, batch_idx: int) -> Tensor:
+        """The mean squared error of a batch."""
+        mirrored = (torch.rand(len(batch.scores)) < 0.5).to(batch.scores.device) if self.config.flip else None
+        predictions = self(batch, mirrored)
+        self.train_mse.update(predictions.detach(), batch.scores)
+        loss = functional.mse_loss(predictions, batch.scores)
+        self.log("loss", loss, prog_bar=True)
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Adds a row to the history; a training that has diverged is told, since it goes nowhere from there."""
+        mse = float(self.train_mse.compute())
+        self.train_mse.reset()
+        if not math.isfinite(mse):
+            raise TrainingError(
+                f"Training diverged in epoch {self.current_epoch + 1}: the mean squared error is {mse}. Try a smaller "
+                f"learning_rate than {self.config.learning_rate:g}."
+            )
+        self.log("train_mse", mse)
+        measured = {name: float(self.trainer.callback_metrics[name]) for name in ("val_mse", "val_spearman")}
+        self.history.append(
+            {"epoch": self.current_epoch + 1, "step": self.global_step, "train_mse": mse}
+            | measured
+            | {"seconds": time.monotonic() - self.started}
+        )
+
+    def validation_step(self, batch: Examples, batch_idx: int) -> None:
+        """Gathers predictions; in full precision, since 16 bits would make ties among them."""
+        with torch.autocast(self.device.type, enabled=False):
+            predictions = self(batch)
+        self.val_mse.update(predictions, batch.scores)
+        self.val_spearman.update(predictions, batch.scores)
+        self.log_dict({"val_mse": self.val_mse, "val_spearman": self.val_spearman}, prog_bar=True, on_epoch=True)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps the history in the checkpoint: after a crash it is that of the epochs that count."""
+        checkpoint["history"] = self.history
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes the history back."""
+        self.history = list(checkpoint["history"])
+
+
+def without(network: nn.Module, addresses: Iterable[str]) -> dict[str, nn.Module]:
+    """Puts a `Known` in the place of each part, and returns the parts."""
+    parts = {address: network.get_submodule(address) for address in addresses}
+    for address in parts:
+        network.set_submodule(address, Known())
+    return parts

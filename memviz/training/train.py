@@ -1,0 +1,368 @@
+"""One training from beginning to end: Lightning's loop, and a folder that holds all that it took and gave."""
+
+from __future__ import annotations
+
+import logging
+import math
+import shutil
+import signal
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, TQDMProgressBar
+from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.strategies import DDPStrategy
+from pytorch_lightning.utilities import rank_zero_only
+
+from memviz.errors import StoreError, TrainingError
+from memviz.evaluation import Report, evaluate
+from memviz.evaluation.plots import density, save
+from memviz.files import provenance, read_json, replacing, write_json
+from memviz.images import Split
+from memviz.images.scored import names
+from memviz.models import Model, ModelCard, load_model, save_trained
+from memviz.models.card import is_trained
+from memviz.models.registry import architecture
+from memviz.training.config import Runtime, TrainConfig
+from memviz.training.data import PHOTOGRAPHS, SPLIT, Photographs
+from memviz.training.initialize import initialize
+from memviz.training.module import Regression, without
+from memviz.training.prepared import digest
+from memviz.training.teacher import Teacher
+
+KIND, FORMAT = "memviz-training", 1
+RUN, HISTORY, LAST, BEST = "run.json", "history.csv", "last.ckpt", "best.ckpt"
+START = 0.75  # what an untrained network predicts: LaMem's mean
+
+
+def train(
+    name: str,
+    data: pd.DataFrame | Teacher,
+    out: str | Path,
+    config: TrainConfig | None = None,
+    *,
+    runtime: Runtime | None = None,
+    split: Split | None = None,
+    weights: str | Path | None = None,
+    backbones: Mapping[str, str | Path] | str = "torchvision",
+    cache: str | Path | None = None,
+    progress: bool | None = None,
+    **options: str,
+) -> Model:
+    """Trains a memorability model, and evaluates it on the test part.
+
+    The folder `out` gets `model.safetensors` and `card.json`, by which `load_model(out)` finds the model, `split.json`,
+    `photographs.csv` (part, score and SHA-256 of each), `history.csv` (a row an epoch) and `test/` (the evaluation).
+    A call that was interrupted, also by SIGKILL, goes on from its last whole epoch when it is given again, to the same
+    result; one that was finished returns its model.
+
+    Args:
+        name: one of `list_models()`. Of "resmem" the ResNet stays frozen, of "resmem-retrain" it does not.
+        data: a table of scored photographs (`memviz.images`), or a `Teacher` whose scores are learned.
+        out: the training's folder.
+        config: what decides the result.
+        runtime: the machine and the logger.
+        split: the parts; None draws them by `config.fractions` and `config.split_seed`, and keeps near-duplicates
+            between data sets in one part.
+        weights: to start from, as `load_model` takes them; None starts at random.
+        backbones: of a start at random, the pretrained parts as `load_model` takes them: by default those of
+            torchvision, as in the paper; `{}` leaves them random, which is of use only for trying out.
+        cache: where decoded photographs (155 KB each at 227 px) and frozen outputs (8 KB each for a ResNet) are kept
+            for other trainings on the same photographs; None keeps them in `out` until the training is finished.
+        progress: None shows it on a terminal, True also in a log, False never.
+        options: of the architecture, as `head="small"` for m3m.
+
+    Raises:
+        TrainingError: settings that are not possible, too few photographs, or a training that diverged.
+        StoreError: `out` holds another training, or the disk is full.
+        ImageError, ModelError, WeightsError: as where photographs and weights are read.
+
+    Example:
+        >>> table = memviz.images.mixed(memviz.images.lamem("lamem"), memviz.images.memcat("memcat"))  # doctest: +SKIP
+        >>> model = train("memnet", table, "runs/memnet")  # doctest: +SKIP
+        >>> model.card.metrics["test_spearman"]  # doctest: +SKIP
+    """
+    config, runtime, out = config or TrainConfig(), runtime or Runtime(), Path(out)
+    entry = architecture(name)
+    start = load_model(
+        name,
+        weights=weights,
+        backbones=backbones if entry.backbones and not weights else None,
+        seed=config.seed,
+        **options,
+    )
+    if weights is None and config.initialization == "he":
+        initialize(
+            start.module,
+            (START - start.outputs.shift) / start.outputs.scale + start.outputs.mean,
+            config.seed,
+            entry.backbones,
+        )
+    run = {
+        "model": name,
+        "options": options,
+        "config": config.to_dict(),
+        "data": _describe(data),
+        "split": None if split is None else digest([split.train, split.validation, split.test]),
+        "start": start.fingerprint(),
+    }
+    if _first_process():
+        _claim(out, run)
+    if is_trained(out):
+        return load_model(out)
+
+    parts = without(start.module, entry.frozen) if config.cache_frozen else {}
+    arrays = out / "cache" if cache is None else Path(cache)
+    photographs = Photographs(
+        lambda: _table(data, out, runtime, progress),
+        out,
+        arrays,
+        start.inputs,
+        parts,
+        config,
+        runtime,
+        fixed=split,
+        device=_device(runtime),
+        progress=progress,
+    )
+    with _quiet():
+        module = Regression(start.module, start.inputs, start.outputs, () if parts else entry.frozen, config)
+        trainer = _fit(module, photographs, out, runtime, progress)
+    if trainer.is_global_zero:
+        best = torch.load(out / BEST, map_location="cpu", weights_only=True)["state_dict"]
+        prefix = "network."
+        module.network.load_state_dict({key.removeprefix(prefix): best[key] for key in best if key.startswith(prefix)})
+        for address, part in parts.items():
+            module.network.set_submodule(address, part)
+        trained = Model(module.network.cpu().eval(), start.inputs, name, start.output, start.branches, start.outputs)
+        _finish(trained.to(_device(runtime)), module, photographs, data, run, out)
+        for path in (out / LAST, out / BEST):
+            path.unlink(missing_ok=True)
+        if cache is None:
+            shutil.rmtree(arrays)
+    trainer.strategy.barrier()
+    return load_model(out)
+
+
+def _first_process() -> bool:
+    rank: int = rank_zero_only.rank  # type: ignore[attr-defined]
+    return rank == 0
+
+
+def _claim(out: Path, run: dict[str, Any]) -> None:
+    """Makes `out` the folder of this run; one of another run is refused."""
+    if (out / RUN).is_file():
+        found = read_json(out / RUN)
+        if differing := [key for key, value in run.items() if found.get(key) != value]:
+            described = "; ".join(f"{key} was {_short(found.get(key))}, now {_short(run[key])}" for key in differing)
+            raise StoreError(f"{out} holds another training ({described}). Give another folder, or the same settings.")
+    elif out.is_dir() and any(out.iterdir()):
+        raise StoreError(f"{out} is not empty and holds no training. Give a new folder.")
+    else:
+        write_json(out / RUN, {"kind": KIND, "format": FORMAT, **run, **provenance()})
+
+
+def _short(value: object, most: int = 200) -> str:
+    text = str(value)
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
+def _describe(data: pd.DataFrame | Teacher) -> dict[str, Any]:
+    if isinstance(data, Teacher):
+        return {"teacher": data.describe(), "photographs": len(data.paths), "files": digest(data.paths)}
+    listed = list(zip(names(data), data["score"], strict=True))
+    return {"dataset": dict(data.attrs.get("dataset", {})), "photographs": len(data), "files": digest(listed)}
+
+
+def _table(data: pd.DataFrame | Teacher, out: Path, runtime: Runtime, progress: bool | None) -> pd.DataFrame:
+    return data.table(out, runtime.workers, progress) if isinstance(data, Teacher) else data
+
+
+def _device(runtime: Runtime) -> torch.device:
+    """Where the frozen parts run: one device, of the kind that trains."""
+    kind = {"gpu": "cuda"}.get(runtime.accelerator, runtime.accelerator)
+    if kind == "auto":
+        kind = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(kind)
+
+
+def _fit(module: Regression, photographs: Photographs, out: Path, runtime: Runtime, progress: bool | None) -> Trainer:
+    config = module.config
+    precision: Any = runtime.precision
+    if precision == "auto":
+        precision = "16-mixed" if _device(runtime).type == "cuda" else "32-true"
+    several = runtime.devices * runtime.nodes > 1
+    bar = progress is not False and sys.stderr.isatty()
+    trainer = Trainer(
+        accelerator=runtime.accelerator,
+        devices=runtime.devices,
+        num_nodes=runtime.nodes,
+        # The others wait while the first process decodes.
+        strategy=DDPStrategy(timeout=timedelta(hours=24)) if several else "auto",
+        precision=precision,
+        max_epochs=config.epochs,
+        limit_train_batches=config.steps_per_epoch,
+        logger=_logger(runtime, out),
+        callbacks=[
+            _History(out, progress is True and not bar),
+            EarlyStopping("val_spearman", mode="max", patience=config.patience, check_finite=False),
+            # The best comes before the last: a run that goes on from the last then knows of it.
+            *(
+                ModelCheckpoint(
+                    out,
+                    filename=path.removesuffix(".ckpt"),
+                    monitor=monitor,
+                    mode="max",
+                    save_weights_only=path == BEST,
+                    save_on_train_epoch_end=True,
+                    enable_version_counter=False,
+                )
+                for path, monitor in ((BEST, "val_spearman"), (LAST, None))
+            ),
+            *([TQDMProgressBar()] if bar else []),
+        ],
+        plugins=[_WholeFiles()],
+        num_sanity_val_steps=0,
+        log_every_n_steps=10,
+        enable_progress_bar=bar,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        default_root_dir=out,
+    )
+    if not _stopped(out / LAST, config):
+        trainer.fit(module, datamodule=photographs, ckpt_path=out / LAST if (out / LAST).is_file() else None)
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+    return trainer
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Lightning without advice, and nothing left of it: random state, logging, and the handler of Ctrl-C."""
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
+    levels = [logger.level for logger in loggers]
+    handler = signal.getsignal(signal.SIGINT)
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with torch.random.fork_rng(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"(pytorch_lightning|lightning_fabric|torchmetrics)\.")
+            yield
+    except SystemExit as end:  # what Lightning makes of Ctrl-C
+        raise KeyboardInterrupt from end
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        signal.signal(signal.SIGINT, handler)
+
+
+def _stopped(last: Path, config: TrainConfig) -> bool:
+    """Whether a training that is continued had already stopped early."""
+    if not last.is_file():
+        return False
+    history = torch.load(last, map_location="cpu", weights_only=True, mmap=True)["history"]
+    values = [-math.inf if math.isnan(row["val_spearman"]) else row["val_spearman"] for row in history]
+    return len(values) - 1 - values.index(max(values)) >= config.patience
+
+
+def _logger(runtime: Runtime, out: Path) -> Logger:
+    if runtime.logger == "tensorboard":
+        return TensorBoardLogger(out, name="tensorboard")
+    if runtime.logger == "wandb":
+        try:
+            import wandb
+        except ImportError as error:
+            raise TrainingError("The logger wandb is not installed: pip install 'memviz[wandb]'.") from error
+        return WandbLogger(out.name, out, offline=wandb.api.api_key is None, project="memviz")
+    return CSVLogger(out, name="logs")
+
+
+class _WholeFiles(TorchCheckpointIO):
+    """Checkpoints that are whole or absent, also on another file system than that of temporary files."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        with replacing(path) as temporary:
+            torch.save(checkpoint, temporary)
+
+
+class _History(Callback):
+    """Writes the history after each epoch, and, where there is no bar, says how far the training is."""
+
+    def __init__(self, out: Path, lines: bool) -> None:
+        self.out, self.lines = out, lines
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._write(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._write(trainer, pl_module)
+
+    def _write(self, trainer: Trainer, module: Any) -> None:
+        # One epoch later than it could be: after the checkpoint that holds the same rows.
+        if not (trainer.is_global_zero and module.history):
+            return
+        with replacing(self.out / HISTORY) as temporary:
+            pd.DataFrame(module.history).to_csv(temporary, index=False)
+        if self.lines:
+            row = module.history[-1]
+            left = int(row["seconds"] * (module.config.epochs - row["epoch"]))
+            print(
+                f"Epoch {row['epoch']} of at most {module.config.epochs}: training MSE {row['train_mse']:.5f}, "
+                f"validation Spearman {row['val_spearman']:.3f}, at most {left // 60}:{left % 60:02d} left",
+                file=sys.stderr,
+                flush=True,
+            )
+
+
+def _finish(
+    trained: Model,
+    module: Regression,
+    photographs: Photographs,
+    data: pd.DataFrame | Teacher,
+    run: dict[str, Any],
+    out: Path,
+) -> None:
+    """Evaluates the trained model, and saves it with its card."""
+    best = max(module.history, key=lambda row: row["val_spearman"])
+    metrics = {"val_spearman": best["val_spearman"], "val_mse": best["val_mse"], "epoch": best["epoch"]}
+    test = photographs.test
+    if len(test) > 1:
+        report = evaluate(trained, test, workers=photographs.runtime.workers, progress=photographs.progress)
+        _save_report(report, out / "test")
+        whole = report.frame().iloc[0]
+        measures = ("mse", "mae", *(f"spearman{end}" for end in ("", "_low", "_high")))
+        metrics |= {f"test_{measure}": float(whole[measure]) for measure in measures}
+    divided = Split.load(out / SPLIT)
+    counts = {part: len(getattr(divided, part)) for part in ("train", "validation", "test")}
+    table = photographs.table()
+    save_trained(
+        trained,
+        out,
+        ModelCard(
+            architecture=run["model"],
+            options=run["options"],
+            data={**table.attrs.get("dataset", {}), "photographs": sum(counts.values()), "list": PHOTOGRAPHS},
+            split={"seed": divided.seed, "fractions": list(divided.fractions), **counts, "file": SPLIT},
+            seed=module.config.seed,
+            metrics=metrics,
+            distilled_from=data.describe() if isinstance(data, Teacher) else None,
+            training=run["config"],
+        ),
+    )
+
+
+def _save_report(report: Report, folder: Path) -> None:
+    report.to_json(folder / "report.json")
+    report.to_csv(folder / "report.csv")
+    with replacing(folder / "predictions.csv") as temporary:
+        report.predictions.to_csv(temporary, index=False)
+    save(density(report.predictions["truth"], report.predictions["prediction"], title=report.model), folder / "density")
