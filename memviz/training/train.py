@@ -22,6 +22,7 @@ from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, TQDMProg
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities import rank_zero_only
+from torch import nn
 
 from memviz.errors import StoreError, TrainingError
 from memviz.evaluation import Report, evaluate
@@ -39,7 +40,7 @@ from memviz.training.module import Regression, without
 from memviz.training.prepared import digest
 from memviz.training.teacher import Teacher
 
-KIND, FORMAT = "memviz-training", 1
+FORMAT = 1
 RUN, HISTORY, LAST, BEST = "run.json", "history.csv", "last.ckpt", "best.ckpt"
 START = 0.75  # what an untrained network predicts: LaMem's mean
 
@@ -92,51 +93,23 @@ def train(
         >>> model.card.metrics["test_spearman"]  # doctest: +SKIP
     """
     config, runtime, out = config or TrainConfig(), runtime or Runtime(), Path(out)
-    entry = architecture(name)
-    start = load_model(
-        name,
-        weights=weights,
-        backbones=backbones if entry.backbones and not weights else None,
-        seed=config.seed,
-        **options,
-    )
-    if weights is None and config.initialization == "he":
-        initialize(
-            start.module,
-            (START - start.outputs.shift) / start.outputs.scale + start.outputs.mean,
-            config.seed,
-            entry.backbones,
-        )
+    start = untrained(name, config, weights, backbones, options)
     run = {
         "model": name,
         "options": options,
         "config": config.to_dict(),
-        "data": _describe(data),
-        "split": None if split is None else digest([split.train, split.validation, split.test]),
+        **describe(data, split),
         "start": start.fingerprint(),
     }
     if _first_process():
-        _claim(out, run)
+        claim(out, run, "training")
     if is_trained(out):
         return load_model(out)
 
-    parts = without(start.module, entry.frozen) if config.cache_frozen else {}
+    parts = without(start.module, architecture(name).frozen) if config.cache_frozen else {}
     arrays = out / "cache" if cache is None else Path(cache)
-    photographs = Photographs(
-        lambda: _table(data, out, runtime, progress),
-        out,
-        arrays,
-        start.inputs,
-        parts,
-        config,
-        runtime,
-        fixed=split,
-        device=_device(runtime),
-        progress=progress,
-    )
-    with _quiet():
-        module = Regression(start.module, start.inputs, start.outputs, () if parts else entry.frozen, config)
-        trainer = _fit(module, photographs, out, runtime, progress)
+    photographs = opened(data, start, parts, out, arrays, config, runtime, split, progress)
+    module, trainer = fit(start, photographs, out, config, progress)
     if trainer.is_global_zero:
         best = torch.load(out / BEST, map_location="cpu", weights_only=True)["state_dict"]
         prefix = "network."
@@ -158,29 +131,92 @@ def _first_process() -> bool:
     return rank == 0
 
 
-def _claim(out: Path, run: dict[str, Any]) -> None:
-    """Makes `out` the folder of this run; one of another run is refused."""
+def untrained(
+    name: str,
+    config: TrainConfig,
+    weights: str | Path | None,
+    backbones: Mapping[str, str | Path] | str,
+    options: Mapping[str, str],
+) -> Model:
+    """The model as it is before the first step; the arguments are those of `train`."""
+    entry = architecture(name)
+    start = load_model(
+        name,
+        weights=weights,
+        backbones=backbones if entry.backbones and not weights else None,
+        seed=config.seed,
+        **options,
+    )
+    if weights is None and config.initialization == "he":
+        initialize(
+            start.module,
+            (START - start.outputs.shift) / start.outputs.scale + start.outputs.mean,
+            config.seed,
+            entry.backbones,
+        )
+    return start
+
+
+def claim(out: Path, run: dict[str, Any], work: str) -> None:
+    """Makes `out` the folder of this run of a "training" or a "search"; one of another run is refused."""
+    run = {"kind": f"memviz-{work}", "format": FORMAT, **run}
     if (out / RUN).is_file():
-        found = read_json(out / RUN)
-        if differing := [key for key, value in run.items() if found.get(key) != value]:
-            described = "; ".join(f"{key} was {_short(found.get(key))}, now {_short(run[key])}" for key in differing)
-            raise StoreError(f"{out} holds another training ({described}). Give another folder, or the same settings.")
+        found, wanted = _flat(read_json(out / RUN)), _flat(run)
+        differing = [key for key, value in wanted.items() if key not in found or found[key] != value]
+        if differing:
+            described = "; ".join(f"{key} was {found.get(key)}, now {wanted[key]}" for key in differing)
+            raise StoreError(f"{out} holds another {work} ({described}). Give another folder, or the same settings.")
     elif out.is_dir() and any(out.iterdir()):
-        raise StoreError(f"{out} is not empty and holds no training. Give a new folder.")
+        raise StoreError(f"{out} is not empty and holds no {work}. Give a new folder.")
     else:
-        write_json(out / RUN, {"kind": KIND, "format": FORMAT, **run, **provenance()})
+        write_json(out / RUN, {**run, **provenance()})
 
 
-def _short(value: object, most: int = 200) -> str:
-    text = str(value)
-    return text if len(text) <= most else f"{text[:most]}..."
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """One level, with dotted names: what differs is then told without what is the same."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
 
 
-def _describe(data: pd.DataFrame | Teacher) -> dict[str, Any]:
+def describe(data: pd.DataFrame | Teacher, split: Split | None) -> dict[str, Any]:
+    """What `run.json` says of the photographs, the scores and the split."""
     if isinstance(data, Teacher):
-        return {"teacher": data.describe(), "photographs": len(data.paths), "files": digest(data.paths)}
-    listed = list(zip(names(data), data["score"], strict=True))
-    return {"dataset": dict(data.attrs.get("dataset", {})), "photographs": len(data), "files": digest(listed)}
+        described = {"teacher": data.describe(), "photographs": len(data.paths), "files": digest(data.paths)}
+    else:
+        listed = digest(list(zip(names(data), data["score"], strict=True)))
+        described = {"dataset": dict(data.attrs.get("dataset", {})), "photographs": len(data), "files": listed}
+    return {
+        "data": described,
+        "split": None if split is None else digest([split.train, split.validation, split.test]),
+    }
+
+
+def opened(
+    data: pd.DataFrame | Teacher,
+    start: Model,
+    frozen: Mapping[str, nn.Module],
+    out: Path,
+    cache: Path,
+    config: TrainConfig,
+    runtime: Runtime,
+    split: Split | None,
+    progress: bool | None,
+) -> Photographs:
+    """The photographs for a training of `start`, with `frozen` parts whose outputs are computed once."""
+    return Photographs(
+        lambda: _table(data, out, runtime, progress),
+        out,
+        cache,
+        start.inputs,
+        frozen,
+        config,
+        runtime,
+        fixed=split,
+        device=_device(runtime),
+        progress=progress,
+    )
 
 
 def _table(data: pd.DataFrame | Teacher, out: Path, runtime: Runtime, progress: bool | None) -> pd.DataFrame:
@@ -193,6 +229,19 @@ def _device(runtime: Runtime) -> torch.device:
     if kind == "auto":
         kind = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(kind)
+
+
+def fit(
+    start: Model, photographs: Photographs, out: Path, config: TrainConfig, progress: bool | None
+) -> tuple[Regression, Trainer]:
+    """Trains `start`, in place, up to its last epoch; `out` gets the history and the checkpoints.
+
+    What `photographs` have as outputs must be gone from `start`, see `without`.
+    """
+    frozen = () if photographs.frozen else architecture(start.name).frozen
+    with _quiet():
+        module = Regression(start.module, start.inputs, start.outputs, frozen, config)
+        return module, _fit(module, photographs, out, photographs.runtime, progress)
 
 
 def _fit(module: Regression, photographs: Photographs, out: Path, runtime: Runtime, progress: bool | None) -> Trainer:
