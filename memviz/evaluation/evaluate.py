@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memviz.errors import ImageError, ModelError
+from memviz.evaluation.contamination import contamination
 from memviz.evaluation.metrics import CONSISTENCY, bootstrap_interval, mae, mse, spearman, spread
 from memviz.files import provenance, replacing, write_json
 from memviz.models import Model
@@ -18,12 +19,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _STATISTICS = {"mse": mse, "mae": mae, "spearman": spearman}
-# `Model.fingerprint()` of the weights in the PyPI package resmem 1.1.6.
-PUBLISHED_RESMEM = "075eebf50e53d1eddc6c5fa816843329c08a45bc09a6efa053afa34658a68a10"
-_CONTAMINATED = (
-    "The published ResMem was trained on LaMem and MemCat. Its test part was drawn without a seed and is not known, so "
-    "it has seen most of the {count} images from {sources} here: errors are too low and correlations too high."
-)
 _ZEROS = (
     "{count} images from lamem have the score 0. LaMem's next lowest is 0.2, which the paper calls the lowest, so they "
     "look like missing scores; each adds about 0.5 to the sum of squared errors."
@@ -153,12 +148,9 @@ def evaluate(
     zeros = (predictions["source"] == "lamem") & (predictions["truth"] == 0)
     if zeros.any():
         warnings.append(_ZEROS.format(count=zeros.sum()))
-    seen = predictions["source"].isin(CONSISTENCY)
-    if model.output not in (None, "memorability") and seen.any():
+    if model.output not in (None, "memorability") and predictions["source"].isin(CONSISTENCY).any():
         warnings.append(f"{model.name} predicts {model.output}, not the memorability that LaMem and MemCat give.")
-    if weights == PUBLISHED_RESMEM and seen.any():
-        sources = " and ".join(sorted(set(predictions["source"][seen])))
-        warnings.append(_CONTAMINATED.format(count=seen.sum(), sources=sources))
+    warnings += contamination(model, weights, predictions)
     groups = measure(predictions, resamples, level, seed)
     return Report(model.name, weights, dataset, groups, predictions, level, resamples, seed, tuple(warnings))
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -163,14 +164,21 @@ def _describe(recipe: Recipe, index: Index, saved: Mapping[str, SavedRenders], f
             # Not the photographs' folder: a page that is published should not tell about its maker's disk.
             "index": {
                 key: index.manifest.get(key)
-                for key in ("model", "weights", "inputs", "images", "unreadable", "k", "created", "versions")
-            },
+                for key in ("model", "weights", "images", "unreadable", "k", "created", "versions")
+            }
+            | {"inputs": _inputs(index)},
             "renders": {
                 address: {key: of.manifest.get(key) for key in ("weights", "config", "seed", "created", "versions")}
                 for address, of in saved.items()
             },
         },
     )
+
+
+def _inputs(index: Index) -> dict[str, Any]:
+    """The preprocessing; of a mean image, which takes a megabyte in the index, only its checksum."""
+    inputs, image = index.inputs.to_dict(), index.inputs.mean_image
+    return inputs if image is None else inputs | {"mean_image": {"sha256": image.sha256}}
 
 
 def _field_share(layer: Layer, index: Index) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -43,10 +44,18 @@ class MeanImage:
     def __hash__(self) -> int:
         return hash(self.pixels.tobytes())
 
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the values, as `to_dict` writes them."""
+        return hashlib.sha256(self._bytes()).hexdigest()
+
     def to_dict(self) -> dict[str, Any]:
         """The shape, and the values as base64 of little-endian floats: an index stays usable without the file."""
-        values = base64.b64encode(self.pixels.astype("<f4").tobytes()).decode()
+        values = base64.b64encode(self._bytes()).decode()
         return {"shape": list(self.pixels.shape), "float32": values}
+
+    def _bytes(self) -> bytes:
+        return self.pixels.astype("<f4").tobytes()
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> MeanImage:

@@ -12,12 +12,13 @@ LAST_LAYER = 1e-3
 
 
 def initialize(module: nn.Module, score: float, seed: int, besides: Collection[str] = ()) -> None:
-    """Draws the convolutions and fully connected layers of `module` anew, in place.
+    """Draws the convolutions and the last fully connected layer of `module` anew, in place.
 
-    Weights are normal with the variance 2 / inputs, which keeps the mean square of activations from one layer with a
-    ReLU to the next; biases are 0. Source: He, Zhang, Ren and Sun 2015, "Delving Deep into Rectifiers", equation 10.
-    The last fully connected layer starts near 0, with the bias that gives the `score`, so that the first steps do not
-    go into finding the mean.
+    The convolutions' weights are normal with the variance 2 / inputs, which keeps the mean square of activations from
+    one layer with a ReLU to the next; biases are 0. Source: He, Zhang, Ren and Sun 2015, "Delving Deep into
+    Rectifiers", equation 10. The last fully connected layer starts near 0, with the bias that gives the `score`, so
+    that the first steps do not go into finding the mean. Other fully connected layers keep PyTorch's weights: with
+    those of equation 10, dropout's noise in their thousands of inputs drowned the loss (experiments/distillation).
 
     Args:
         module: the network; its last fully connected layer gives the score, through a sigmoid if one follows.
@@ -34,14 +35,14 @@ def initialize(module: nn.Module, score: float, seed: int, besides: Collection[s
     drawn = [
         part
         for address, part in module.named_modules()
-        if isinstance(part, nn.Conv2d | nn.Linear)
-        and not any(address == other or address.startswith(f"{other}.") for other in besides)
+        if not any(address == other or address.startswith(f"{other}.") for other in besides)
     ]
     for part in drawn:
-        nn.init.kaiming_normal_(part.weight, nonlinearity="relu", generator=generator)
-        if part.bias is not None:
-            nn.init.zeros_(part.bias)
-    last = drawn[-1]
+        if isinstance(part, nn.Conv2d):
+            nn.init.kaiming_normal_(part.weight, nonlinearity="relu", generator=generator)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
+    last = [part for part in drawn if isinstance(part, nn.Linear)][-1]
     nn.init.normal_(last.weight, std=LAST_LAYER, generator=generator)
     if last.bias is not None:
         sigmoid = any(isinstance(part, nn.Sigmoid) for part in module.modules())

@@ -1,6 +1,5 @@
 import json
 import math
-import sys
 
 import numpy as np
 import pandas as pd
@@ -11,7 +10,6 @@ from scipy import stats
 
 from memviz.errors import ImageError, ModelError
 from memviz.evaluation import evaluate, measure
-from memviz.evaluation.evaluate import PUBLISHED_RESMEM
 from memviz.evaluation.metrics import bootstrap_interval, mse
 
 
@@ -87,17 +85,6 @@ def test_nothing_readable_is_an_error(model, table):
 def test_a_wrong_table_says_what_is_wrong(model, table, change, message):
     with pytest.raises(ImageError, match=message):
         evaluate(model, change(table))
-
-
-def test_published_resmem_is_known(resmem):
-    assert resmem.fingerprint() == PUBLISHED_RESMEM
-
-
-def test_contamination_is_warned_of(model, table, monkeypatch):
-    monkeypatch.setattr(sys.modules["memviz.evaluation.evaluate"], "PUBLISHED_RESMEM", model.fingerprint())
-    (warning,) = evaluate(model, table, resamples=10).warnings
-    assert "24 images from lamem and memcat" in warning
-    assert evaluate(model, table.assign(source="ours"), resamples=10).warnings == ()
 
 
 def test_another_quantity_than_the_sets_is_warned_of(model, table):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import inspect
 import json
 import shutil
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import fakes
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -14,7 +16,9 @@ import memviz.gallery
 from memviz.errors import RecipeError, StoreError
 from memviz.gallery import Recipe, missing, parse_recipe
 from memviz.gallery import build as building
-from memviz.index import Index
+from memviz.index import Index, load_index
+from memviz.models import InputSpec
+from memviz.models.mean_image import MeanImage
 
 UNITS = [0, fakes.DEAD, fakes.REDIRECTED, 5]
 
@@ -92,8 +96,22 @@ def test_it_says_where_it_came_from(plain: dict[str, Any], index: Index) -> None
     assert plain["weights"] == fakes.WEIGHTS
     assert plain["provenance"]["recipe"]["title"] == "T"
     assert plain["provenance"]["renders"]["alexnet.conv2"]["seed"] == 0
+    assert plain["provenance"]["index"]["inputs"] == index.manifest["inputs"]
     # The photographs' folder is not published.
     assert index.manifest["root"] not in json.dumps(plain)
+
+
+def test_of_a_mean_image_only_its_checksum_is_published(index: Index, renders: Path, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).uniform(90, 130, (256, 256, 3)).astype("<f4")
+    inputs = InputSpec(size=(227, 227), resize=(256, 256), channels="bgr", scale=255.0, mean_image=MeanImage(pixels))
+    folder = shutil.copytree(index.path, tmp_path / "index")
+    manifest = json.loads((folder / "manifest.json").read_text()) | {"inputs": inputs.to_dict()}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    page = gallery(tmp_path / "g", index=load_index(folder), renders=renders)
+    published = json.loads((page.parent / "gallery.json").read_text())["provenance"]["index"]["inputs"]
+    assert published["mean_image"] == {"sha256": hashlib.sha256(pixels.tobytes()).hexdigest()}
+    assert (published["channels"], published["scale"]) == ("bgr", 255.0)
+    assert (page.parent / "gallery.json").stat().st_size < 100_000
 
 
 def test_again_replaces_the_gallery(built: Path, index: Index, renders: Path, tmp_path: Path) -> None:

@@ -1,0 +1,81 @@
+"""What a model has seen before: images that were in its training, or in that of its teacher."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from memviz.models import Model
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# `Model.fingerprint()` of the weights in the PyPI package resmem 1.1.6.
+PUBLISHED_RESMEM = "075eebf50e53d1eddc6c5fa816843329c08a45bc09a6efa053afa34658a68a10"
+PHOTOGRAPHS = "photographs.csv"
+_DATASETS = ("lamem", "memcat")  # what the published ResMem was trained on, as the paper says
+_PUBLISHED = (
+    "The published ResMem was trained on LaMem and MemCat. Its test part was drawn without a seed and is not known, so "
+    "it has seen most of the {images} here: errors are too low and correlations too high."
+)
+_TAUGHT = (
+    "{model} learned the scores of the published ResMem, which was itself trained on LaMem and MemCat and has seen "
+    "most of the {images} here: people's scores of them may have come through to it."
+)
+_SEEN = {
+    "train": "{count} of {all} images were in this model's training part: errors are too low and correlations too "
+    "high.",
+    "validation": "{count} of {all} images were in this model's validation part, on which its training was stopped: "
+    "the measures are somewhat too good.",
+}
+_UNKNOWN = "Whether {model} was trained on images of the table cannot be checked: {reason}."
+_SYNTHETIC = "{model} was trained on synthetic data: its scores tell nothing about memorability."
+
+
+def contamination(model: Model, weights: str, images: pd.DataFrame) -> list[str]:
+    """Warnings for a model that has seen images on which it is tested, or whose teacher has.
+
+    A trained model's own photographs are known by the SHA-256 of the bytes of their files, whatever they are called;
+    a copy that was saved or scaled anew is not recognized.
+
+    Args:
+        model: of whose training `model.card` and `photographs.csv` in `model.folder` tell.
+        weights: its fingerprint.
+        images: columns `path`, of readable files, and `source`.
+    """
+    warnings = []
+    known = images["source"].isin(_DATASETS)
+    named = f"{known.sum()} images from {' and '.join(sorted(set(images['source'][known])))}"
+    if weights == PUBLISHED_RESMEM and known.any():
+        warnings.append(_PUBLISHED.format(images=named))
+    if model.card is None:
+        return warnings
+    if (model.card.distilled_from or {}).get("weights") == PUBLISHED_RESMEM and known.any():
+        warnings.append(_TAUGHT.format(model=model.name, images=named))
+    if model.card.data.get("synthetic"):
+        warnings.append(_SYNTHETIC.format(model=model.name))
+    try:
+        parts = _parts(model.folder)
+    except (OSError, ValueError) as error:
+        return [*warnings, _UNKNOWN.format(model=model.name, reason=error)]
+    checksums = images["path"].map(lambda path: hashlib.sha256(Path(path).read_bytes()).hexdigest())
+    for part, text in _SEEN.items():
+        if count := checksums.isin(parts[part]).sum():
+            warnings.append(text.format(count=count, all=len(images)))
+    return warnings
+
+
+def _parts(folder: Path | None) -> dict[str, set[str]]:
+    """The checksums of the photographs in the parts of a model's training; `OSError` or `ValueError` if not known."""
+    import pandas as pd
+
+    if folder is None:
+        raise ValueError("it was not loaded from its folder")
+    path = folder / PHOTOGRAPHS
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing")
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    if missing := {"part", "sha256"} - set(table):
+        raise ValueError(f"{path} has no column {' and '.join(sorted(missing))}")
+    return {part: set(table["sha256"][table["part"] == part]) for part in _SEEN}

@@ -1,0 +1,73 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import spearmanr
+
+import memviz as library
+
+
+@pytest.fixture
+def scored(photos):
+    """A CSV with a score for each of the twelve photographs."""
+    table = pd.DataFrame({"path": sorted(path.name for path in photos.iterdir()), "score": np.linspace(0.4, 0.9, 12)})
+    table.to_csv(photos / "scores.csv", index=False)
+    return photos / "scores.csv"
+
+
+QUICK = ("--set", "epochs=2", "--set", "batch_size=4", "--set", "fractions=[0.5, 0.25, 0.25]", "--accelerator", "cpu")
+
+
+def test_a_trained_model_is_a_folder_that_every_command_takes(memviz, tiny, photos, scored, tmp_path):
+    done = memviz("train", tiny, "--data", f"csv={scored}", "--out", tmp_path / "run", *QUICK)
+    assert done.code == 0, done.err
+    model = library.load_model(tmp_path / "run")
+    assert f"validation Spearman {model.card.metrics['val_spearman']:.3f}" in done.out
+    assert model.card.training["batch_size"] == 4
+    assert memviz("score", photos, "--model", tmp_path / "run").code == 0
+    warned = memviz("evaluate", tmp_path / "run", "--data", f"csv={scored}", "--resamples", 5)
+    assert warned.code == 0
+    assert "6 of 12 images were in" in warned.out
+
+
+def test_config_file_and_changes_over_it(memviz, tiny, scored, tmp_path):
+    (tmp_path / "mine.toml").write_text("learning_rate = 0.5\nmomentum = 0\n")
+    changes = ("--config", tmp_path / "mine.toml", "--set", "learning_rate=0.001")
+    done = memviz("train", tiny, "--data", f"csv={scored}", "--out", tmp_path / "run", *QUICK, *changes)
+    assert done.code == 0, done.err
+    training = json.loads((tmp_path / "run/card.json").read_text())["training"]
+    assert (training["learning_rate"], training["momentum"]) == (0.001, 0.0)
+
+
+def test_distilled_from_another_model(memviz, tiny, photos, scored, tmp_path):
+    teacher = tmp_path / "teacher"
+    assert memviz("train", tiny, "--data", f"csv={scored}", "--out", teacher, *QUICK).code == 0
+    pupil = tmp_path / "pupil"
+    done = memviz("train", tiny, "--teacher", teacher, "--images", photos, "--out", pupil, *QUICK, "--set", "seed=1")
+    assert done.code == 0, done.err
+    card = library.load_model(pupil).card
+    assert card.distilled_from["weights"] == library.load_model(teacher).fingerprint()
+    predictions = pd.read_csv(pupil / "test/predictions.csv")
+    targets = library.load_model(teacher).score(list(predictions["path"]))["memorability"]
+    np.testing.assert_allclose(predictions["truth"], targets, atol=1e-6)
+    assert card.metrics["test_spearman"] == pytest.approx(spearmanr(targets, predictions["prediction"]).statistic)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ((), "either --data, or --teacher with --images"),
+        (("--data", "csv=x.csv", "--teacher", "resmem"), "either --data, or --teacher with --images"),
+        (("--data", "csv=SCORES", "--set", "momentun=1"), "Close names: momentum"),
+        (("--data", "csv=SCORES", "--set", "momentum"), "write name=value"),
+        (("--data", "csv=SCORES", "--option", "head"), "write NAME=VALUE"),
+        (("--data", "csv=SCORES", "--config", "missing.toml"), "missing.toml: No such file"),
+    ],
+)
+def test_what_cannot_be_done_is_said(memviz, tiny, scored, tmp_path, arguments, reason):
+    arguments = [argument.replace("SCORES", str(scored)) for argument in arguments]
+    done = memviz("train", tiny, "--out", tmp_path / "run", *arguments)
+    assert done.code != 0
+    assert reason in done.err
+    assert not (tmp_path / "run").exists()

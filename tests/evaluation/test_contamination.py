@@ -1,0 +1,108 @@
+import hashlib
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+import memviz
+from memviz.evaluation import contamination, evaluate
+from memviz.evaluation.contamination import PHOTOGRAPHS, PUBLISHED_RESMEM
+from memviz.models import ModelCard, registry, save_trained
+
+
+@pytest.fixture
+def trained(model, table, tmp_path, monkeypatch):
+    """`trained(**card)` saves the model as one trained on the first 15 pictures, and reads its folder."""
+    build = type(model.module)
+    monkeypatch.setattr(build, "branches", (), raising=False)
+    entry = registry.Architecture("brightness", "the mean", build, model.inputs, "memorability")
+    monkeypatch.setitem(registry.ARCHITECTURES, "brightness", entry)
+    for number, path in enumerate(table["path"]):
+        Image.new("RGB", (10, 12), (10 * number,) * 3).save(path)  # no two are alike
+    parts = ["train"] * 10 + ["validation"] * 3 + ["test"] * 2
+    checksums = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in table["path"][:15]]
+    photographs = pd.DataFrame({"name": "elsewhere", "path": "elsewhere", "part": parts, "sha256": checksums})
+
+    def save(**card):
+        save_trained(model, tmp_path / "run", ModelCard("brightness", **card))
+        photographs.to_csv(tmp_path / "run" / PHOTOGRAPHS, index=False)
+        return memviz.load_model(tmp_path / "run")
+
+    return save
+
+
+@pytest.fixture
+def published(model, monkeypatch):
+    """The model passes for the published ResMem."""
+    monkeypatch.setattr("memviz.evaluation.contamination.PUBLISHED_RESMEM", model.fingerprint())
+
+
+def warnings_of(model, table):
+    return list(evaluate(model, table, resamples=5).warnings)
+
+
+def test_published_resmem_is_known(resmem):
+    assert resmem.fingerprint() == PUBLISHED_RESMEM
+    assert resmem.card is None
+
+
+@pytest.mark.parametrize("name", ["resmem", "resmem-retrain"])
+def test_published_weights_have_seen_lamem_and_memcat_under_either_name(model, table, published, name):
+    model.name = name
+    (warning,) = warnings_of(model, table)
+    assert warning.startswith("The published ResMem was trained on LaMem and MemCat")
+    assert "24 images from lamem and memcat" in warning
+    assert "12 images from memcat" in warnings_of(model, table[12:])[0]
+    assert warnings_of(model, table.assign(source="ours")) == []
+
+
+def test_own_training_photographs_are_counted(trained, table):
+    table = table.assign(source="ours")
+    model = trained()
+    seen, chosen = warnings_of(model, table)
+    assert seen.startswith("10 of 24 images were in this model's training part")
+    assert chosen.startswith("3 of 24 images were in this model's validation part")
+    assert warnings_of(model, table[13:]) == []
+    (chosen,) = warnings_of(model, table[10:])
+    assert chosen.startswith("3 of 14 images were in this model's validation part")
+
+
+def test_a_file_is_known_by_its_bytes_not_its_name_or_picture(trained, table, tmp_path):
+    copy, changed = tmp_path / "copy.png", tmp_path / "changed.png"
+    copy.write_bytes(Path(table["path"][0]).read_bytes())
+    Image.new("RGB", (10, 12), "red").save(table["path"][1])
+    Image.open(table["path"][2]).save(changed, compress_level=1)
+    (warning,) = warnings_of(trained(), pd.DataFrame({"path": [copy, table["path"][20], changed], "score": 0.5}))
+    assert warning.startswith("1 of 3 images")
+
+
+def test_a_student_of_the_published_resmem(trained, table, published):
+    model = trained(distilled_from={"weights": contamination.PUBLISHED_RESMEM})
+    model.module.scale.weight.data *= 0.9  # it is not its teacher
+    (warning,) = warnings_of(model, table[15:])
+    assert warning.startswith("brightness learned the scores of the published ResMem")
+    assert "9 images from memcat" in warning
+    assert warnings_of(model, table[15:].assign(source="ours")) == []
+    other = trained(distilled_from={"weights": "of another"})
+    other.module.scale.weight.data *= 0.9
+    assert warnings_of(other, table[15:]) == []
+
+
+def test_synthetic_training(trained, table):
+    (warning,) = warnings_of(trained(data={"synthetic": True}), table[15:])
+    assert warning == "brightness was trained on synthetic data: its scores tell nothing about memorability."
+    assert warnings_of(trained(data={"synthetic": False}), table[15:]) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(None, "is missing"), ("", "No columns"), ("name,part\na,train\n", "has no column sha256")],
+)
+def test_what_cannot_be_checked_is_said(trained, table, content, reason):
+    model = trained()
+    path = model.folder / PHOTOGRAPHS
+    path.unlink() if content is None else path.write_text(content)
+    (warning,) = warnings_of(model, table)
+    assert warning.startswith("Whether brightness was trained on images of the table cannot be checked: ")
+    assert reason in warning
