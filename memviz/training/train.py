@@ -83,7 +83,8 @@ def train(
         options: of the architecture, as `head="small"` for m3m.
 
     Raises:
-        TrainingError: settings that are not possible, too few photographs, or a training that diverged.
+        TrainingError: settings that are not possible, too few photographs, or, as a `DivergedError`, a loss that is no
+            longer a number.
         StoreError: `out` holds another training, or the disk is full.
         ImageError, ModelError, WeightsError: as where photographs and weights are read.
 
@@ -287,8 +288,16 @@ def _fit(module: Regression, photographs: Photographs, out: Path, runtime: Runti
         use_distributed_sampler=False,
         default_root_dir=out,
     )
-    if not _stopped(out / LAST, config):
-        trainer.fit(module, datamodule=photographs, ckpt_path=out / LAST if (out / LAST).is_file() else None)
+    last = out / LAST if (out / LAST).is_file() else None
+    if last:
+        module.history = torch.load(last, map_location="cpu", weights_only=True, mmap=True)["history"]
+    if _stopped(module.history, config):
+        if _first_process():
+            _save_history(module.history, out)
+            photographs.prepare_data()
+            photographs.setup("fit")
+    else:
+        trainer.fit(module, datamodule=photographs, ckpt_path=last)
         if trainer.interrupted:
             raise KeyboardInterrupt
     return trainer
@@ -314,13 +323,10 @@ def _quiet() -> Iterator[None]:
         signal.signal(signal.SIGINT, handler)
 
 
-def _stopped(last: Path, config: TrainConfig) -> bool:
+def _stopped(history: list[dict[str, float]], config: TrainConfig) -> bool:
     """Whether a training that is continued had already stopped early."""
-    if not last.is_file():
-        return False
-    history = torch.load(last, map_location="cpu", weights_only=True, mmap=True)["history"]
     values = [-math.inf if math.isnan(row["val_spearman"]) else row["val_spearman"] for row in history]
-    return len(values) - 1 - values.index(max(values)) >= config.patience
+    return bool(values) and len(values) - 1 - values.index(max(values)) >= config.patience
 
 
 def _logger(runtime: Runtime, out: Path) -> Logger:
@@ -359,8 +365,7 @@ class _History(Callback):
         # One epoch later than it could be: after the checkpoint that holds the same rows.
         if not (trainer.is_global_zero and module.history):
             return
-        with replacing(self.out / HISTORY) as temporary:
-            pd.DataFrame(module.history).to_csv(temporary, index=False)
+        _save_history(module.history, self.out)
         if self.lines:
             row = module.history[-1]
             left = int(row["seconds"] * (module.config.epochs - row["epoch"]))
@@ -370,6 +375,11 @@ class _History(Callback):
                 file=sys.stderr,
                 flush=True,
             )
+
+
+def _save_history(history: list[dict[str, float]], out: Path) -> None:
+    with replacing(out / HISTORY) as temporary:
+        pd.DataFrame(history).to_csv(temporary, index=False)
 
 
 def _finish(
