@@ -27,7 +27,7 @@ from torch import nn
 from memviz.errors import StoreError, TrainingError
 from memviz.evaluation import Report, evaluate
 from memviz.evaluation.plots import density, save
-from memviz.files import provenance, read_json, replacing, write_json
+from memviz.files import WRITING, provenance, read_json, replacing, write_json
 from memviz.images import Split
 from memviz.images.scored import names
 from memviz.models import Model, ModelCard, load_model, save_trained
@@ -167,7 +167,7 @@ def claim(out: Path, run: dict[str, Any], work: str) -> None:
         if differing:
             described = "; ".join(f"{key} was {found.get(key)}, now {wanted[key]}" for key in differing)
             raise StoreError(f"{out} holds another {work} ({described}). Give another folder, or the same settings.")
-    elif out.is_dir() and any(out.iterdir()):
+    elif out.is_dir() and any(not path.name.startswith(WRITING) for path in out.iterdir()):
         raise StoreError(f"{out} is not empty and holds no {work}. Give a new folder.")
     else:
         write_json(out / RUN, {**run, **provenance()})
@@ -292,14 +292,15 @@ def _fit(module: Regression, photographs: Photographs, out: Path, runtime: Runti
     if last:
         module.history = torch.load(last, map_location="cpu", weights_only=True, mmap=True)["history"]
     if _stopped(module.history, config):
-        if _first_process():
-            _save_history(module.history, out)
+        if trainer.is_global_zero:
             photographs.prepare_data()
             photographs.setup("fit")
     else:
         trainer.fit(module, datamodule=photographs, ckpt_path=last)
         if trainer.interrupted:
             raise KeyboardInterrupt
+    if trainer.is_global_zero:  # a training that was killed between its last checkpoint and its end has not written it
+        _save_history(module.history, out)
     return trainer
 
 

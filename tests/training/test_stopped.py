@@ -12,9 +12,10 @@ def test_killed_after_the_last_epoch_of_an_early_stop(table, tmp_path, monkeypat
     """Nothing is left to train: the history, the best weights and the test part come from the folder."""
     config = TrainConfig(epochs=9, patience=1, learning_rate=1e-6, batch_size=8)
     whole = train("toy-retrain", table, tmp_path / "whole", config)
-    with monkeypatch.context() as patch, pytest.raises(SystemError):
+    with monkeypatch.context() as patch:
         patch.setattr(module, "_finish", _killed)
-        train("toy-retrain", table, tmp_path / "run", config)
+        with pytest.raises(SystemError):
+            train("toy-retrain", table, tmp_path / "run", config)
     history = pd.read_csv(tmp_path / "run/history.csv")
     assert len(history) < 9
     (tmp_path / "run/history.csv").unlink()  # it is written after the checkpoint
