@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics import MeanSquaredError, SpearmanCorrCoef
 
-from memviz.errors import TrainingError
+from memviz.errors import DivergedError
 from memviz.layers.response_norm import quicken_response_norms
 from memviz.models import InputSpec
 from memviz.models.outputs import OutputSpec
@@ -121,7 +121,7 @@ class Regression(LightningModule):
         mse = float(self.train_mse.compute())
         self.train_mse.reset()
         if not math.isfinite(mse):
-            raise TrainingError(
+            raise DivergedError(
                 f"Training diverged in epoch {self.current_epoch + 1}: the mean squared error is {mse}. Try a smaller "
                 f"learning_rate than {self.config.learning_rate:g}."
             )

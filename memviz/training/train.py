@@ -22,11 +22,12 @@ from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, TQDMProg
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities import rank_zero_only
+from torch import nn
 
 from memviz.errors import StoreError, TrainingError
 from memviz.evaluation import Report, evaluate
 from memviz.evaluation.plots import density, save
-from memviz.files import provenance, read_json, replacing, write_json
+from memviz.files import WRITING, provenance, read_json, replacing, write_json
 from memviz.images import Split
 from memviz.images.scored import names
 from memviz.models import Model, ModelCard, load_model, save_trained
@@ -39,7 +40,7 @@ from memviz.training.module import Regression, without
 from memviz.training.prepared import digest
 from memviz.training.teacher import Teacher
 
-KIND, FORMAT = "memviz-training", 1
+FORMAT = 1
 RUN, HISTORY, LAST, BEST = "run.json", "history.csv", "last.ckpt", "best.ckpt"
 START = 0.75  # what an untrained network predicts: LaMem's mean
 
@@ -82,7 +83,8 @@ def train(
         options: of the architecture, as `head="small"` for m3m.
 
     Raises:
-        TrainingError: settings that are not possible, too few photographs, or a training that diverged.
+        TrainingError: settings that are not possible, too few photographs, or, as a `DivergedError`, a loss that is no
+            longer a number.
         StoreError: `out` holds another training, or the disk is full.
         ImageError, ModelError, WeightsError: as where photographs and weights are read.
 
@@ -92,51 +94,23 @@ def train(
         >>> model.card.metrics["test_spearman"]  # doctest: +SKIP
     """
     config, runtime, out = config or TrainConfig(), runtime or Runtime(), Path(out)
-    entry = architecture(name)
-    start = load_model(
-        name,
-        weights=weights,
-        backbones=backbones if entry.backbones and not weights else None,
-        seed=config.seed,
-        **options,
-    )
-    if weights is None and config.initialization == "he":
-        initialize(
-            start.module,
-            (START - start.outputs.shift) / start.outputs.scale + start.outputs.mean,
-            config.seed,
-            entry.backbones,
-        )
+    start = untrained(name, config, weights, backbones, options)
     run = {
         "model": name,
         "options": options,
         "config": config.to_dict(),
-        "data": _describe(data),
-        "split": None if split is None else digest([split.train, split.validation, split.test]),
+        **describe(data, split),
         "start": start.fingerprint(),
     }
     if _first_process():
-        _claim(out, run)
+        claim(out, run, "training")
     if is_trained(out):
         return load_model(out)
 
-    parts = without(start.module, entry.frozen) if config.cache_frozen else {}
+    parts = without(start.module, architecture(name).frozen) if config.cache_frozen else {}
     arrays = out / "cache" if cache is None else Path(cache)
-    photographs = Photographs(
-        lambda: _table(data, out, runtime, progress),
-        out,
-        arrays,
-        start.inputs,
-        parts,
-        config,
-        runtime,
-        fixed=split,
-        device=_device(runtime),
-        progress=progress,
-    )
-    with _quiet():
-        module = Regression(start.module, start.inputs, start.outputs, () if parts else entry.frozen, config)
-        trainer = _fit(module, photographs, out, runtime, progress)
+    photographs = opened(data, start, parts, out, arrays, config, runtime, split, progress)
+    module, trainer = fit(start, photographs, out, config, progress)
     if trainer.is_global_zero:
         best = torch.load(out / BEST, map_location="cpu", weights_only=True)["state_dict"]
         prefix = "network."
@@ -158,29 +132,92 @@ def _first_process() -> bool:
     return rank == 0
 
 
-def _claim(out: Path, run: dict[str, Any]) -> None:
-    """Makes `out` the folder of this run; one of another run is refused."""
+def untrained(
+    name: str,
+    config: TrainConfig,
+    weights: str | Path | None,
+    backbones: Mapping[str, str | Path] | str,
+    options: Mapping[str, str],
+) -> Model:
+    """The model as it is before the first step; the arguments are those of `train`."""
+    entry = architecture(name)
+    start = load_model(
+        name,
+        weights=weights,
+        backbones=backbones if entry.backbones and not weights else None,
+        seed=config.seed,
+        **options,
+    )
+    if weights is None and config.initialization == "he":
+        initialize(
+            start.module,
+            (START - start.outputs.shift) / start.outputs.scale + start.outputs.mean,
+            config.seed,
+            entry.backbones,
+        )
+    return start
+
+
+def claim(out: Path, run: dict[str, Any], work: str) -> None:
+    """Makes `out` the folder of this run of a "training" or a "search"; one of another run is refused."""
+    run = {"kind": f"memviz-{work}", "format": FORMAT, **run}
     if (out / RUN).is_file():
-        found = read_json(out / RUN)
-        if differing := [key for key, value in run.items() if found.get(key) != value]:
-            described = "; ".join(f"{key} was {_short(found.get(key))}, now {_short(run[key])}" for key in differing)
-            raise StoreError(f"{out} holds another training ({described}). Give another folder, or the same settings.")
-    elif out.is_dir() and any(out.iterdir()):
-        raise StoreError(f"{out} is not empty and holds no training. Give a new folder.")
+        found, wanted = _flat(read_json(out / RUN)), _flat(run)
+        differing = [key for key, value in wanted.items() if key not in found or found[key] != value]
+        if differing:
+            described = "; ".join(f"{key} was {found.get(key)}, now {wanted[key]}" for key in differing)
+            raise StoreError(f"{out} holds another {work} ({described}). Give another folder, or the same settings.")
+    elif out.is_dir() and any(not path.name.startswith(WRITING) for path in out.iterdir()):
+        raise StoreError(f"{out} is not empty and holds no {work}. Give a new folder.")
     else:
-        write_json(out / RUN, {"kind": KIND, "format": FORMAT, **run, **provenance()})
+        write_json(out / RUN, {**run, **provenance()})
 
 
-def _short(value: object, most: int = 200) -> str:
-    text = str(value)
-    return text if len(text) <= most else f"{text[:most]}..."
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """One level, with dotted names: what differs is then told without what is the same."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
 
 
-def _describe(data: pd.DataFrame | Teacher) -> dict[str, Any]:
+def describe(data: pd.DataFrame | Teacher, split: Split | None) -> dict[str, Any]:
+    """What `run.json` says of the photographs, the scores and the split."""
     if isinstance(data, Teacher):
-        return {"teacher": data.describe(), "photographs": len(data.paths), "files": digest(data.paths)}
-    listed = list(zip(names(data), data["score"], strict=True))
-    return {"dataset": dict(data.attrs.get("dataset", {})), "photographs": len(data), "files": digest(listed)}
+        described = {"teacher": data.describe(), "photographs": len(data.paths), "files": digest(data.paths)}
+    else:
+        listed = digest(list(zip(names(data), data["score"], strict=True)))
+        described = {"dataset": dict(data.attrs.get("dataset", {})), "photographs": len(data), "files": listed}
+    return {
+        "data": described,
+        "split": None if split is None else digest([split.train, split.validation, split.test]),
+    }
+
+
+def opened(
+    data: pd.DataFrame | Teacher,
+    start: Model,
+    frozen: Mapping[str, nn.Module],
+    out: Path,
+    cache: Path,
+    config: TrainConfig,
+    runtime: Runtime,
+    split: Split | None,
+    progress: bool | None,
+) -> Photographs:
+    """The photographs for a training of `start`, with `frozen` parts whose outputs are computed once."""
+    return Photographs(
+        lambda: _table(data, out, runtime, progress),
+        out,
+        cache,
+        start.inputs,
+        frozen,
+        config,
+        runtime,
+        fixed=split,
+        device=_device(runtime),
+        progress=progress,
+    )
 
 
 def _table(data: pd.DataFrame | Teacher, out: Path, runtime: Runtime, progress: bool | None) -> pd.DataFrame:
@@ -193,6 +230,19 @@ def _device(runtime: Runtime) -> torch.device:
     if kind == "auto":
         kind = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(kind)
+
+
+def fit(
+    start: Model, photographs: Photographs, out: Path, config: TrainConfig, progress: bool | None
+) -> tuple[Regression, Trainer]:
+    """Trains `start`, in place, up to its last epoch; `out` gets the history and the checkpoints.
+
+    What `photographs` have as outputs must be gone from `start`, see `without`.
+    """
+    frozen = () if photographs.frozen else architecture(start.name).frozen
+    with _quiet():
+        module = Regression(start.module, start.inputs, start.outputs, frozen, config)
+        return module, _fit(module, photographs, out, photographs.runtime, progress)
 
 
 def _fit(module: Regression, photographs: Photographs, out: Path, runtime: Runtime, progress: bool | None) -> Trainer:
@@ -238,10 +288,19 @@ def _fit(module: Regression, photographs: Photographs, out: Path, runtime: Runti
         use_distributed_sampler=False,
         default_root_dir=out,
     )
-    if not _stopped(out / LAST, config):
-        trainer.fit(module, datamodule=photographs, ckpt_path=out / LAST if (out / LAST).is_file() else None)
+    last = out / LAST if (out / LAST).is_file() else None
+    if last:
+        module.history = torch.load(last, map_location="cpu", weights_only=True, mmap=True)["history"]
+    if _stopped(module.history, config):
+        if trainer.is_global_zero:
+            photographs.prepare_data()
+            photographs.setup("fit")
+    else:
+        trainer.fit(module, datamodule=photographs, ckpt_path=last)
         if trainer.interrupted:
             raise KeyboardInterrupt
+    if trainer.is_global_zero:  # a training that was killed between its last checkpoint and its end has not written it
+        _save_history(module.history, out)
     return trainer
 
 
@@ -265,13 +324,10 @@ def _quiet() -> Iterator[None]:
         signal.signal(signal.SIGINT, handler)
 
 
-def _stopped(last: Path, config: TrainConfig) -> bool:
+def _stopped(history: list[dict[str, float]], config: TrainConfig) -> bool:
     """Whether a training that is continued had already stopped early."""
-    if not last.is_file():
-        return False
-    history = torch.load(last, map_location="cpu", weights_only=True, mmap=True)["history"]
     values = [-math.inf if math.isnan(row["val_spearman"]) else row["val_spearman"] for row in history]
-    return len(values) - 1 - values.index(max(values)) >= config.patience
+    return bool(values) and len(values) - 1 - values.index(max(values)) >= config.patience
 
 
 def _logger(runtime: Runtime, out: Path) -> Logger:
@@ -310,8 +366,7 @@ class _History(Callback):
         # One epoch later than it could be: after the checkpoint that holds the same rows.
         if not (trainer.is_global_zero and module.history):
             return
-        with replacing(self.out / HISTORY) as temporary:
-            pd.DataFrame(module.history).to_csv(temporary, index=False)
+        _save_history(module.history, self.out)
         if self.lines:
             row = module.history[-1]
             left = int(row["seconds"] * (module.config.epochs - row["epoch"]))
@@ -321,6 +376,11 @@ class _History(Callback):
                 file=sys.stderr,
                 flush=True,
             )
+
+
+def _save_history(history: list[dict[str, float]], out: Path) -> None:
+    with replacing(out / HISTORY) as temporary:
+        pd.DataFrame(history).to_csv(temporary, index=False)
 
 
 def _finish(
