@@ -65,9 +65,7 @@ def read_model(
     from memviz.errors import ModelError
     from memviz.models import load_model
 
-    chosen: dict[str, Any] = parse_options(options)
-    if taken := chosen.keys() & signature(load_model).parameters.keys():
-        raise typer.BadParameter(f"{min(taken)!r} is no option of an architecture.", param_hint="--option")
+    chosen: dict[str, Any] = parse_options(options, load_model)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -85,10 +83,10 @@ def read_model(
     )
 
 
-def parse_options(pairs: list[str] | None) -> dict[str, str]:
-    """The options of an architecture by name.
+def parse_options(pairs: list[str] | None, function: Callable[..., object]) -> dict[str, str]:
+    """The options of an architecture by name, for a function that takes them beside its own arguments.
 
-    >>> parse_options(["head=small"])
+    >>> parse_options(["head=small"], print)
     {'head': 'small'}
     """
     options: dict[str, str] = {}
@@ -97,6 +95,8 @@ def parse_options(pairs: list[str] | None) -> dict[str, str]:
         if not (name and equals and value) or name in options:
             raise typer.BadParameter(f"{pair!r}: write NAME=VALUE, each name once.", param_hint="--option")
         options[name] = value
+    if taken := options.keys() & signature(function).parameters.keys():
+        raise typer.BadParameter(f"{min(taken)!r} is no option of an architecture.", param_hint="--option")
     return options
 
 

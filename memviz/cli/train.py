@@ -77,7 +77,7 @@ def train(
         backbones=_pairs(backbone) if backbone else "torchvision",
         cache=cache,
         progress=True,
-        **parse_options(options),
+        **parse_options(options, run),
     )
     assert trained.card is not None
     metrics = trained.card.metrics
