@@ -8,7 +8,8 @@ Each message says what was given, what is valid and what to do::
     ├── LayerError          an address, an ordinal or a unit that the model does not have
     ├── ImageError          a picture, or a folder of them, that cannot be read
     ├── RenderError         a rendering that cannot be done as asked
-    ├── TrainingError       a training that cannot be done as asked, or that diverged
+    ├── TrainingError       a training that cannot be done as asked
+    │   └── DivergedError   a training whose loss is no longer a number
     ├── StoreError          a saved index or rendering that is missing, damaged, or of other weights
     └── RecipeError         a gallery recipe that cannot be followed
 """
@@ -44,7 +45,11 @@ class RenderError(MemvizError):
 
 
 class TrainingError(MemvizError):
-    """A training that cannot be done as asked, or that diverged."""
+    """A training that cannot be done as asked."""
+
+
+class DivergedError(TrainingError):
+    """A training whose loss is no longer a number."""
 
 
 class StoreError(MemvizError):

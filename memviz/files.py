@@ -16,6 +16,9 @@ from typing import Any
 
 from memviz.errors import StoreError
 
+# How names begin of files that are not whole; SIGKILL leaves them.
+WRITING = ".writing-"
+
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -32,7 +35,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last, since writers choose the format by it.
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".writing-", suffix=target.suffix)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=WRITING, suffix=target.suffix)
     os.close(handle)
     temporary = Path(name)
     try:

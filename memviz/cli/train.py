@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from memviz.cli.common import Workers
+from memviz.cli.common import Options, Workers
 
 Logger = Annotated[
     Literal["csv", "tensorboard", "wandb"],
@@ -41,7 +41,7 @@ def train(
             "By default torchvision downloads them."
         ),
     ] = None,
-    option: Annotated[list[str] | None, typer.Option(help="Of the architecture, as head=small for m3m.")] = None,
+    options: Options = None,
     cache: Annotated[
         Path | None, typer.Option(help="Keep decoded photographs and frozen outputs here for other trainings.")
     ] = None,
@@ -55,7 +55,7 @@ def train(
     workers: Workers = 2,
 ) -> None:
     """Train a model on scored photographs, or on another model's scores."""
-    from memviz.cli.common import read_data, read_model
+    from memviz.cli.common import parse_options, read_data, read_model
     from memviz.images import Split
     from memviz.training import Runtime, Teacher, TrainConfig
     from memviz.training import train as run
@@ -74,10 +74,10 @@ def train(
         runtime=Runtime(accelerator, devices, nodes, precision, workers, logger),
         split=Split.load(split) if split else None,
         weights=weights,
-        backbones=_pairs(backbone, "--backbone") if backbone else "torchvision",
+        backbones=_pairs(backbone) if backbone else "torchvision",
         cache=cache,
         progress=True,
-        **_pairs(option, "--option"),
+        **parse_options(options, run),
     )
     assert trained.card is not None
     metrics = trained.card.metrics
@@ -89,13 +89,13 @@ def train(
         )
 
 
-def _pairs(texts: list[str] | None, name: str) -> dict[str, str]:
+def _pairs(texts: list[str]) -> dict[str, str]:
     """The parts of ["resnet=file.pth"]; "random" is no part at all."""
     pairs = {}
-    for text in texts or []:
+    for text in texts:
         key, equals, value = text.partition("=")
         if not equals and text != "random":
-            raise typer.BadParameter(f"{text!r}: write NAME=VALUE.", param_hint=name)
+            raise typer.BadParameter(f"{text!r}: write NAME=VALUE.", param_hint="--backbone")
         if equals:
             pairs[key] = value
     return pairs

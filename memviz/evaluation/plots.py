@@ -14,6 +14,8 @@ import matplotlib
 import numpy as np
 from matplotlib import font_manager
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter1d
@@ -31,6 +33,7 @@ _TRUTH, _PREDICTION = "#1f77b4", "#ff7f0e"
 _BINS = 2000
 # Beyond ten runs neither colours nor a legend tell them apart, as in the paper's figure 9.
 _NAMED_RUNS = 10
+_LINE = 3.4 / 25.4  # of a legend under the axes, in inches
 # Faces that journals ask for; DejaVu comes with matplotlib.
 _FACES = ("Arial", "Liberation Sans", "DejaVu Sans")
 # What a user's matplotlibrc must not change; Type 42 fonts, since publishers refuse Type 3.
@@ -131,14 +134,19 @@ def learning_curves(
     metric: str = "val_spearman",
     x: str = "step",
     labels: tuple[str, str] = ("Training step", "Validation rank correlation"),
+    shades: tuple[str, Mapping[str, float]] | None = None,
 ) -> Figure:
     """Draws a metric along training, a line a run, with a dot at each run's highest value.
+
+    Up to ten runs are named in a legend under the plot; of more, only the best, which is black.
 
     Args:
         logs: CSV log by name of the run, as "η = 0.001, γ = 0.9" in the paper.
         title: over the plot.
         metric, x: columns of the logs.
         labels: of the axes.
+        shades: for more than ten runs, a label and a positive number by name of the run, as its learning rate: the
+            colours follow it on a logarithmic scale, and a bar tells which is which.
 
     Example:
         >>> log = getfixture("tmp_path") / "metrics.csv"
@@ -148,19 +156,22 @@ def learning_curves(
     curves = {name: read_log(path, metric, x) for name, path in logs.items()}
     if not any(len(curve) for curve in curves.values()):
         raise MemvizError(f"None of the {len(curves)} logs has a value of {metric!r} yet.")
+    named = len(curves) <= _NAMED_RUNS
+    best = max(curves, key=lambda name: curves[name][metric].max() if len(curves[name]) else -np.inf)
     with matplotlib.rc_context(_style()):
-        figure, axes = _axes(title)
-        named = len(curves) <= _NAMED_RUNS
-        colours = matplotlib.colormaps["tab10" if named else "viridis"]
-        for number, (name, curve) in enumerate(curves.items()):
-            colour = colours(number if named else 0.85 * number / (len(curves) - 1))  # the end is too light
-            axes.plot(curve[x], curve[metric], color=colour, linewidth=1, label=name)
+        figure, axes = _axes(title, legend=-(-len(curves) // 2) if named else 1)
+        colours = _colours(list(curves)) if named or not shades else _shades(figure, *shades)
+        for name, curve in curves.items():
+            marked = name == best and not named
+            style: Any = {"color": "black" if marked else colours[name], "zorder": 4 if marked else 3}
+            label = name if named else f"Best: {name}" if marked else None
+            axes.plot(curve[x], curve[metric], linewidth=1, label=label, **style)
             if len(curve):
-                best = curve.loc[curve[metric].idxmax()]
-                axes.plot(best[x], best[metric], marker="o", markersize=3, color=colour)
+                top = curve.loc[curve[metric].idxmax()]
+                axes.plot(top[x], top[metric], marker="o", markersize=3, **style)
         axes.set(xlabel=labels[0], ylabel=labels[1])
-        if named:
-            axes.legend(loc="lower right")
+        # Not in the axes, where it would cover curves.
+        figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 
@@ -172,11 +183,30 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
                 figure.savefig(temporary, dpi=DPI, facecolor="white", metadata=metadata)
 
 
-def _axes(title: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=_SIZE)
+def _axes(title: str, legend: int = 0) -> tuple[Figure, Axes]:
+    """A figure with room for as many lines of a legend under the axes."""
+    figure = Figure(figsize=(_SIZE[0], _SIZE[1] + legend * _LINE))
     axes: Axes = figure.add_subplot()
     axes.set_title(title)
     return figure, axes
+
+
+def _colours(names: list[str]) -> dict[str, Any]:
+    if len(names) <= _NAMED_RUNS:
+        return {name: matplotlib.colormaps["tab10"](number) for number, name in enumerate(names)}
+    return dict(zip(names, _shaded()(np.linspace(0, 1, len(names))), strict=True))
+
+
+def _shades(figure: Figure, label: str, values: Mapping[str, float]) -> dict[str, Any]:
+    """A colour for each value, and the bar that tells them."""
+    scale = ScalarMappable(LogNorm(min(values.values()), max(values.values())), _shaded())
+    bar = figure.colorbar(scale, ax=figure.axes, label=label, pad=0.02, aspect=30)
+    bar.outline.set_linewidth(0.5)
+    return dict(zip(values, scale.to_rgba(np.array(list(values.values()))), strict=True))
+
+
+def _shaded() -> ListedColormap:
+    return ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0, 0.9, 256)))  # its end is too light
 
 
 def _style() -> Any:

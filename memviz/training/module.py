@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics import MeanSquaredError, SpearmanCorrCoef
 
-from memviz.errors import TrainingError
+from memviz.errors import DivergedError
 from memviz.layers.response_norm import quicken_response_norms
 from memviz.models import InputSpec
 from memviz.models.outputs import OutputSpec
@@ -70,7 +70,7 @@ class Regression(LightningModule):
         self.train_mse = MeanSquaredError()
         self.history: list[dict[str, float]] = []
         self.started = 0.0
-        # Lightning keeps the mode that it finds, and a network that was loaded is in evaluation mode.
+        # Lightning leaves modes as they are given, and models come in evaluation mode.
         self.train()
 
     def train(self, mode: bool = True) -> Regression:
@@ -123,7 +123,7 @@ class Regression(LightningModule):
         measured = {name: float(self.trainer.callback_metrics[name]) for name in ("val_mse", "val_spearman")}
         # The last step's loss is finite where what it made of the weights is not.
         if not (math.isfinite(mse) and math.isfinite(measured["val_mse"])):
-            raise TrainingError(
+            raise DivergedError(
                 f"Training diverged in epoch {self.current_epoch + 1}: the mean squared error is {mse} on the training "
                 f"part, {measured['val_mse']} on the validation part. Try a smaller learning_rate than "
                 f"{self.config.learning_rate:g}."

@@ -22,11 +22,12 @@ from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, TQDMProg
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities import rank_zero_only
+from torch import nn
 
 from memviz.errors import StoreError, TrainingError
 from memviz.evaluation import Report, evaluate
 from memviz.evaluation.plots import density, save
-from memviz.files import provenance, read_json, replacing, write_json
+from memviz.files import WRITING, provenance, read_json, replacing, write_json
 from memviz.images import Split
 from memviz.images.scored import names
 from memviz.models import Model, ModelCard, load_model, save_trained
@@ -39,7 +40,7 @@ from memviz.training.module import Regression, without
 from memviz.training.prepared import digest
 from memviz.training.teacher import Teacher
 
-KIND, FORMAT = "memviz-training", 1
+FORMAT = 1
 RUN, HISTORY, LAST, BEST, CACHE = "run.json", "history.csv", "last.ckpt", "best.ckpt", "cache"
 # Those that keep the weights, and so what is evaluated, in 32 bits.
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
@@ -84,7 +85,8 @@ def train(
         options: of the architecture, as `head="small"` for m3m.
 
     Raises:
-        TrainingError: settings that are not possible, too few photographs, or a training that diverged.
+        TrainingError: settings that are not possible, too few photographs, or, as a `DivergedError`, a loss that is no
+            longer a number.
         StoreError: `out` holds another training, or the disk is full.
         ImageError, ModelError, WeightsError: as where photographs and weights are read.
 
@@ -94,6 +96,58 @@ def train(
         >>> model.card.metrics["test_spearman"]  # doctest: +SKIP
     """
     config, runtime, out = config or TrainConfig(), runtime or Runtime(), Path(out)
+    start = untrained(name, config, weights, backbones, options)
+    run = {
+        "model": name,
+        "options": options,
+        "config": config.to_dict(),
+        **describe(data, split),
+        "start": {
+            "weights": "random" if weights is None else str(weights),
+            "fingerprint": start.fingerprint(),
+            "backbones": _named(backbones) if weights is None and architecture(name).backbones else {},
+        },
+    }
+    if _first_process():
+        claim(out, run, "training")
+    if is_trained(out):
+        _tidy(out, cache)
+        return load_model(out)
+
+    parts = without(start.module, architecture(name).frozen) if config.cache_frozen else {}
+    arrays = out / CACHE if cache is None else Path(cache)
+    photographs = opened(data, start, parts, out, arrays, config, runtime, split, progress)
+    module, trainer = fit(start, photographs, out, config, progress)
+    if trainer.is_global_zero:
+        best = torch.load(out / BEST, map_location="cpu", weights_only=True)["state_dict"]
+        prefix = "network."
+        module.network.load_state_dict({key.removeprefix(prefix): best[key] for key in best if key.startswith(prefix)})
+        for address, part in parts.items():
+            module.network.set_submodule(address, part)
+        trained = Model(module.network.cpu().eval(), start.inputs, name, start.output, start.branches, start.outputs)
+        _finish(trained.to(_device(runtime)), module, photographs, data, run, out)
+        _tidy(out, cache)
+    trainer.strategy.barrier()
+    return load_model(out)
+
+
+def _named(backbones: Mapping[str, str | Path] | str) -> dict[str, str] | str:
+    return backbones if isinstance(backbones, str) else {address: str(path) for address, path in backbones.items()}
+
+
+def _first_process() -> bool:
+    rank: int = rank_zero_only.rank  # type: ignore[attr-defined]
+    return rank == 0
+
+
+def untrained(
+    name: str,
+    config: TrainConfig,
+    weights: str | Path | None,
+    backbones: Mapping[str, str | Path] | str,
+    options: Mapping[str, str],
+) -> Model:
+    """The model as it is before the first step; the arguments are those of `train`."""
     entry = architecture(name)
     start = load_model(
         name,
@@ -109,66 +163,22 @@ def train(
             config.seed,
             entry.backbones,
         )
-    run = {
-        "model": name,
-        "options": options,
-        "config": config.to_dict(),
-        "data": _describe(data),
-        "split": None if split is None else digest([split.train, split.validation, split.test]),
-        "start": start.fingerprint(),
-    }
-    if _first_process():
-        _claim(out, run)
-    if is_trained(out):
-        _tidy(out, cache)
-        return load_model(out)
-
-    parts = without(start.module, entry.frozen) if config.cache_frozen else {}
-    arrays = out / CACHE if cache is None else Path(cache)
-    photographs = Photographs(
-        lambda: _table(data, out, runtime, progress),
-        out,
-        arrays,
-        start.inputs,
-        parts,
-        config,
-        runtime,
-        fixed=split,
-        device=_device(runtime),
-        progress=progress,
-    )
-    with _quiet():
-        module = Regression(start.module, start.inputs, start.outputs, () if parts else entry.frozen, config)
-        trainer = _fit(module, photographs, out, runtime, progress)
-    if trainer.is_global_zero:
-        best = torch.load(out / BEST, map_location="cpu", weights_only=True)["state_dict"]
-        prefix = "network."
-        module.network.load_state_dict({key.removeprefix(prefix): best[key] for key in best if key.startswith(prefix)})
-        for address, part in parts.items():
-            module.network.set_submodule(address, part)
-        trained = Model(module.network.cpu().eval(), start.inputs, name, start.output, start.branches, start.outputs)
-        _finish(trained.to(_device(runtime)), module, photographs, data, run, out)
-        _tidy(out, cache)
-    trainer.strategy.barrier()
-    return load_model(out)
+    return start
 
 
-def _first_process() -> bool:
-    rank: int = rank_zero_only.rank  # type: ignore[attr-defined]
-    return rank == 0
-
-
-def _claim(out: Path, run: dict[str, Any]) -> None:
-    """Makes `out` the folder of this run; one of another run is refused."""
+def claim(out: Path, run: dict[str, Any], work: str) -> None:
+    """Makes `out` the folder of this run of a "training" or a "search"; one of another run is refused."""
+    run = {"kind": f"memviz-{work}", "format": FORMAT, **run}
     if (out / RUN).is_file():
-        found = read_json(out / RUN)
-        if differing := [key for key, value in run.items() if found.get(key) != value]:
-            described = "; ".join(f"{key} was {_short(found.get(key))}, now {_short(run[key])}" for key in differing)
-            raise StoreError(f"{out} holds another training ({described}). Give another folder, or the same settings.")
-    elif out.is_dir() and any(out.iterdir()):
-        raise StoreError(f"{out} is not empty and holds no training. Give a new folder.")
+        there = read_json(out / RUN)
+        found, wanted = _flat({key: there.get(key) for key in run}), _flat(run)
+        if differing := [key for key in {**wanted, **found} if found.get(key) != wanted.get(key)]:
+            described = "; ".join(f"{key} was {found.get(key)}, now {wanted.get(key)}" for key in differing)
+            raise StoreError(f"{out} holds another {work} ({described}). Give another folder, or the same settings.")
+    elif out.is_dir() and any(not path.name.startswith(WRITING) for path in out.iterdir()):
+        raise StoreError(f"{out} is not empty and holds no {work}. Give a new folder.")
     else:
-        write_json(out / RUN, {"kind": KIND, "format": FORMAT, **run, **provenance()})
+        write_json(out / RUN, {**run, **provenance()})
 
 
 def _tidy(out: Path, cache: str | Path | None) -> None:
@@ -181,16 +191,51 @@ def _tidy(out: Path, cache: str | Path | None) -> None:
         shutil.rmtree(out / CACHE)
 
 
-def _short(value: object, most: int = 200) -> str:
-    text = str(value)
-    return text if len(text) <= most else f"{text[:most]}..."
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """One level, with dotted names: what differs is then told without what is the same."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
 
 
-def _describe(data: pd.DataFrame | Teacher) -> dict[str, Any]:
+def describe(data: pd.DataFrame | Teacher, split: Split | None) -> dict[str, Any]:
+    """What `run.json` says of the photographs, the scores and the split."""
     if isinstance(data, Teacher):
-        return {"teacher": data.describe(), "photographs": len(data.paths), "files": digest(data.paths)}
-    listed = list(zip(names(data), data["score"], strict=True))
-    return {"dataset": dict(data.attrs.get("dataset", {})), "photographs": len(data), "files": digest(listed)}
+        described = {"teacher": data.describe(), "photographs": len(data.paths), "files": digest(data.paths)}
+    else:
+        listed = digest(list(zip(names(data), data["score"], strict=True)))
+        described = {"dataset": dict(data.attrs.get("dataset", {})), "photographs": len(data), "files": listed}
+    return {
+        "data": described,
+        "split": None if split is None else digest([split.train, split.validation, split.test]),
+    }
+
+
+def opened(
+    data: pd.DataFrame | Teacher,
+    start: Model,
+    frozen: Mapping[str, nn.Module],
+    out: Path,
+    cache: Path,
+    config: TrainConfig,
+    runtime: Runtime,
+    split: Split | None,
+    progress: bool | None,
+) -> Photographs:
+    """The photographs for a training of `start`, with `frozen` parts whose outputs are computed once."""
+    return Photographs(
+        lambda: _table(data, out, runtime, progress),
+        out,
+        cache,
+        start.inputs,
+        frozen,
+        config,
+        runtime,
+        fixed=split,
+        device=_device(runtime),
+        progress=progress,
+    )
 
 
 def _table(data: pd.DataFrame | Teacher, out: Path, runtime: Runtime, progress: bool | None) -> pd.DataFrame:
@@ -206,6 +251,19 @@ def _device(runtime: Runtime) -> torch.device:
     if not there.get(kind):
         raise TrainingError(f"There is no accelerator {runtime.accelerator!r} here: give auto, cpu, gpu or mps.")
     return torch.device(kind)
+
+
+def fit(
+    start: Model, photographs: Photographs, out: Path, config: TrainConfig, progress: bool | None
+) -> tuple[Regression, Trainer]:
+    """Trains `start`, in place, up to its last epoch; `out` gets the history and the checkpoints.
+
+    What `photographs` have as outputs must be gone from `start`, see `without`.
+    """
+    frozen = () if photographs.frozen else architecture(start.name).frozen
+    with _quiet():
+        module = Regression(start.module, start.inputs, start.outputs, frozen, config)
+        return module, _fit(module, photographs, out, photographs.runtime, progress)
 
 
 def _fit(module: Regression, photographs: Photographs, out: Path, runtime: Runtime, progress: bool | None) -> Trainer:
@@ -261,6 +319,8 @@ def _fit(module: Regression, photographs: Photographs, out: Path, runtime: Runti
             import wandb
 
             wandb.finish()  # or the next training in this process would log into the same run
+    if trainer.is_global_zero:  # a training that was killed between its last checkpoint and its end has not written it
+        _save_history(module.history, out)
     return trainer
 
 
@@ -341,8 +401,7 @@ class _History(Callback):
         # One epoch later than it could be: after the checkpoint that holds the same rows.
         if not (trainer.is_global_zero and module.history):
             return
-        with replacing(self.out / HISTORY) as temporary:
-            pd.DataFrame(module.history).to_csv(temporary, index=False)
+        _save_history(module.history, self.out)
         if self.lines:
             row = module.history[-1]
             left = int(row["seconds"] * (module.config.epochs - row["epoch"]))
@@ -354,6 +413,11 @@ class _History(Callback):
             )
 
 
+def _save_history(history: list[dict[str, float]], out: Path) -> None:
+    with replacing(out / HISTORY) as temporary:
+        pd.DataFrame(history).to_csv(temporary, index=False)
+
+
 def _finish(
     trained: Model,
     module: Regression,
@@ -363,32 +427,31 @@ def _finish(
     out: Path,
 ) -> None:
     """Evaluates the trained model, and saves it with its card."""
+    divided = Split.load(out / SPLIT)
+    counts = {part: len(getattr(divided, part)) for part in ("train", "validation", "test")}
     best = max(module.history, key=lambda row: row["val_spearman"])
     metrics = {"val_spearman": best["val_spearman"], "val_mse": best["val_mse"], "epoch": best["epoch"]}
+    card = ModelCard(
+        architecture=run["model"],
+        options=run["options"],
+        data={**photographs.table().attrs["dataset"], "photographs": sum(counts.values()), "list": PHOTOGRAPHS},
+        split={"seed": divided.seed, "fractions": list(divided.fractions), **counts, "file": SPLIT},
+        seed=module.config.seed,
+        metrics=metrics,
+        start=run["start"],
+        distilled_from=data.describe() if isinstance(data, Teacher) else None,
+        training=run["config"],
+    )
     test = photographs.test
     if len(test) > 1:
+        # By the card the report knows what to warn of.
+        trained.card, trained.folder = card, out
         report = evaluate(trained, test, workers=photographs.runtime.workers, progress=photographs.progress)
         _save_report(report, out / "test")
         whole = report.frame().iloc[0]
         measures = ("mse", "mae", *(f"spearman{end}" for end in ("", "_low", "_high")))
         metrics |= {f"test_{measure}": float(whole[measure]) for measure in measures}
-    divided = Split.load(out / SPLIT)
-    counts = {part: len(getattr(divided, part)) for part in ("train", "validation", "test")}
-    table = photographs.table()
-    save_trained(
-        trained,
-        out,
-        ModelCard(
-            architecture=run["model"],
-            options=run["options"],
-            data={**table.attrs.get("dataset", {}), "photographs": sum(counts.values()), "list": PHOTOGRAPHS},
-            split={"seed": divided.seed, "fractions": list(divided.fractions), **counts, "file": SPLIT},
-            seed=module.config.seed,
-            metrics=metrics,
-            distilled_from=data.describe() if isinstance(data, Teacher) else None,
-            training=run["config"],
-        ),
-    )
+    save_trained(trained, out, card)
 
 
 def _save_report(report: Report, folder: Path) -> None:

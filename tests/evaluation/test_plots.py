@@ -88,17 +88,48 @@ def test_log_skips_the_rows_of_training(logs):
 
 
 def test_learning_curves_mark_the_best(logs):
-    (axes,) = learning_curves(logs, title="MemNet").axes
-    line, best = axes.lines[:2]
+    figure = learning_curves(logs, title="MemNet")
+    line, best = figure.axes[0].lines[:2]
     np.testing.assert_array_equal(line.get_xydata(), read_log(logs["a"]))
     np.testing.assert_array_equal(best.get_xydata(), [[19, 0.5]])
-    assert [text.get_text() for text in axes.get_legend().texts] == ["a", "b"]
+    assert legend(figure) == ["a", "b"]
 
 
-def test_many_runs_have_no_legend(logs):
-    (axes,) = learning_curves({str(number): logs["a"] for number in range(30)}).axes
-    assert axes.get_legend() is None
-    assert len({to_hex(line.get_color()) for line in axes.lines}) == 30
+def legend(figure):
+    (only,) = figure.legends
+    return [text.get_text() for text in only.texts]
+
+
+@pytest.mark.parametrize("count", [1, 2, 10, 30])
+def test_a_legend_covers_no_curve(logs, count):
+    figure = learning_curves({f"η = {number}": logs["b"] for number in range(count)})
+    figure.draw_without_rendering()
+    (box,) = (only.get_window_extent() for only in figure.legends)
+    (axes,) = figure.axes
+    assert not box.overlaps(axes.get_tightbbox())
+    assert box.x0 >= 0
+    assert box.y0 >= 0
+    assert axes.get_window_extent().height > 0.5 * 60 / 25.4 * figure.dpi
+
+
+def test_of_many_runs_the_best_is_named(logs):
+    runs = {str(number): logs["b"] for number in range(30)} | {"η = 1": logs["a"]}
+    figure = learning_curves(runs)
+    assert legend(figure) == ["Best: η = 1"]
+    lines = figure.axes[0].lines
+    assert len({to_hex(line.get_color()) for line in lines}) == 31
+    assert to_hex(lines[-1].get_color()) == "#000000"
+
+
+def test_shades_follow_the_learning_rate(logs):
+    rates = {str(number): 10.0 ** -(number % 5) for number in range(12)}
+    figure = learning_curves(dict.fromkeys(rates, logs["a"]), shades=("Learning rate η", rates))
+    axes, bar = figure.axes
+    assert bar.get_ylabel() == "Learning rate η"
+    assert bar.get_ylim() == pytest.approx((1e-4, 1))
+    colours = [to_hex(line.get_color()) for line in axes.lines[::2]]
+    assert colours[1:5] == colours[6:10]  # the first is the best, and black
+    assert len(set(colours[1:6])) == 5
 
 
 def test_what_is_no_log_is_named(logs, tmp_path):
