@@ -161,7 +161,7 @@ def untrained(
             start.module,
             (START - start.outputs.shift) / start.outputs.scale + start.outputs.mean,
             config.seed,
-            entry.backbones,
+            entry.backbones if isinstance(backbones, str) else backbones,
         )
     return start
 
