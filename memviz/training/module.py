@@ -70,7 +70,7 @@ class Regression(LightningModule):
         self.train_mse = MeanSquaredError()
         self.history: list[dict[str, float]] = []
         self.started = 0.0
-        # Lightning leaves modes as they are given, and models come in evaluation mode.
+        # Lightning keeps the mode that it finds, and a network that was loaded is in evaluation mode.
         self.train()
 
     def train(self, mode: bool = True) -> Regression:

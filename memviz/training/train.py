@@ -181,6 +181,14 @@ def claim(out: Path, run: dict[str, Any], work: str) -> None:
         write_json(out / RUN, {**run, **provenance()})
 
 
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """One level, with dotted names: what differs is then told without what is the same."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
 def _tidy(out: Path, cache: str | Path | None) -> None:
     """Removes what only going on with the training would need."""
     if not _first_process():
@@ -189,14 +197,6 @@ def _tidy(out: Path, cache: str | Path | None) -> None:
         path.unlink(missing_ok=True)
     if cache is None and (out / CACHE).is_dir():
         shutil.rmtree(out / CACHE)
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """One level, with dotted names: what differs is then told without what is the same."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
 
 
 def describe(data: pd.DataFrame | Teacher, split: Split | None) -> dict[str, Any]:
