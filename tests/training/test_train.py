@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -371,10 +372,10 @@ train("toy-retrain", read_csv(folder + "/bright.csv"), out, TrainConfig(**settin
 """
 
 
-@pytest.mark.parametrize("how", ["SIGKILL", "SIGINT", "SIGTERM"])
-def test_killed_in_the_middle(table, tmp_path, monkeypatch, how):
+@pytest.mark.parametrize(("how", "name"), [("SIGKILL", "toy-retrain"), ("SIGINT", "toy"), ("SIGTERM", "toy-retrain")])
+def test_killed_in_the_middle(table, tmp_path, monkeypatch, how, name):
     """In the third epoch; the same call again goes on, to the same result."""
-    run(table, tmp_path / "whole", changed(epochs=5), "toy-retrain")
+    run(table, tmp_path / "whole", changed(epochs=5), name)
     stepped, steps = Regression.training_step, []
     if how == "SIGKILL":
         code, _, errors = python(KILLED, tmp_path / "photos", tmp_path / "out")
@@ -388,11 +389,11 @@ def test_killed_in_the_middle(table, tmp_path, monkeypatch, how):
 
         monkeypatch.setattr(Regression, "training_step", step)
         with undisturbed(), pytest.raises(KeyboardInterrupt):
-            run(table, tmp_path / "out", changed(epochs=5), "toy-retrain")
+            run(table, tmp_path / "out", changed(epochs=5), name)
     assert (tmp_path / "out" / "last.ckpt").is_file()
     assert not (tmp_path / "out" / "card.json").exists()
     monkeypatch.setattr(Regression, "training_step", lambda self, *args: steps.append(0) or stepped(self, *args))
-    run(table, tmp_path / "out", changed(epochs=5), "toy-retrain")
+    run(table, tmp_path / "out", changed(epochs=5), name)
     assert len(steps) == 9  # three whole epochs of three steps
     assert_same_result(tmp_path / "out", tmp_path / "whole", rtol=1e-5, atol=1e-6)
 
@@ -419,6 +420,13 @@ def test_a_folder_that_was_moved_meanwhile(table, tmp_path, monkeypatch):
     assert model.card.metrics["epoch"] == 1
     assert_same_result(tmp_path / "moved", tmp_path / "whole")
     assert not (tmp_path / "out").exists()
+
+
+def test_in_a_thread(table, tmp_path):
+    """Which may not set the handlers of signals."""
+    with ThreadPoolExecutor(1) as pool, undisturbed():
+        model = pool.submit(run, table, tmp_path / "out").result()
+    assert model.card.metrics["epoch"] >= 1
 
 
 def test_interrupted_while_decoding(table, tmp_path, monkeypatch):
