@@ -103,7 +103,9 @@ def write(table: pd.DataFrame, out: Path, synthetic: bool) -> None:
     content = {"heading": heading, "synthetic": synthetic, "device": device, "rows": table.to_dict("records")}
     # NaN, for what the paper does not give, is not JSON.
     write_json(out / "table1.json", json.loads(pd.Series(content).to_json()) | provenance())
-    print(heading, table.to_string(index=False, float_format="{:.4g}".format, na_rep=""), sep="\n\n")
+    # As text, since the original MemNet has no training time.
+    shown = table.map(lambda value: "" if pd.isna(value) else f"{value:.4g}" if isinstance(value, float) else value)
+    print(heading, shown.to_string(index=False), sep="\n\n")
 
 
 if __name__ == "__main__":

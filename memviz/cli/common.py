@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,6 +26,10 @@ Weights = Annotated[
     ),
 ]
 Mean = Annotated[Path | None, typer.Option(help="A mean image (.npy, .binaryproto, .mat), for memnet-caffe.")]
+Options = Annotated[
+    list[str] | None,
+    typer.Option("--option", help="NAME=VALUE, of the architecture, as head=small for m3m; may be repeated."),
+]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps; 'auto' takes a GPU where there is one.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Photographs in one forward pass.")]
 Workers = Annotated[int, typer.Option(min=1, help="Threads that decode photographs.")]
@@ -51,13 +56,16 @@ def read_data(sources: list[str]) -> pd.DataFrame:
     return mixed(*tables)
 
 
-def read_model(name: str, weights: str, device: str, mean: Path | None = None) -> Model:
+def read_model(
+    name: str, weights: str, device: str, mean: Path | None = None, options: list[str] | None = None
+) -> Model:
     """The model that the arguments name."""
     import torch
 
     from memviz.errors import ModelError
     from memviz.models import load_model
 
+    chosen: dict[str, Any] = parse_options(options, load_model)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -66,7 +74,30 @@ def read_model(name: str, weights: str, device: str, mean: Path | None = None) -
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(f"The device {device!r} cannot be used here ({reason}). Try --device cpu.") from error
-    return load_model(name, weights=None if weights == "random" else weights, mean=mean, device=place)
+    return load_model(
+        name,
+        weights=None if weights == "random" else weights,
+        mean=mean,
+        device=place,
+        **chosen,
+    )
+
+
+def parse_options(pairs: list[str] | None, function: Callable[..., object]) -> dict[str, str]:
+    """The options of an architecture by name, for a function that takes them beside its own arguments.
+
+    >>> parse_options(["head=small"], print)
+    {'head': 'small'}
+    """
+    options: dict[str, str] = {}
+    for pair in pairs or []:
+        name, equals, value = pair.partition("=")
+        if not (name and equals and value) or name in options:
+            raise typer.BadParameter(f"{pair!r}: write NAME=VALUE, each name once.", param_hint="--option")
+        options[name] = value
+    if taken := options.keys() & signature(function).parameters.keys():
+        raise typer.BadParameter(f"{min(taken)!r} is no option of an architecture.", param_hint="--option")
+    return options
 
 
 def parse_units(text: str | None) -> list[int] | None:

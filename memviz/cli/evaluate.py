@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from memviz.cli.common import BatchSize, Data, Device, ModelName, Weights, Workers
+from memviz.cli.common import BatchSize, Data, Device, Mean, ModelName, Options, Weights, Workers
 
 
 def evaluate(
@@ -19,6 +19,8 @@ def evaluate(
     split: Annotated[Path | None, typer.Option(help="A split.json: take only one part of it.")] = None,
     part: Annotated[Literal["train", "validation", "test"], typer.Option(help="Of the split.")] = "test",
     weights: Weights = "published",
+    mean: Mean = None,
+    options: Options = None,
     device: Device = "auto",
     batch_size: BatchSize = 16,
     workers: Workers = 2,
@@ -34,7 +36,7 @@ def evaluate(
     table = read_data(data)
     if split is not None:
         table = Split.load(split).part(table, part)
-    loaded = read_model(model, weights, device)
+    loaded = read_model(model, weights, device, mean, options)
     report = evaluate(loaded, table, batch_size=batch_size, workers=workers, resamples=resamples, progress=True)
     if out is not None:
         report.to_json(out / "report.json")

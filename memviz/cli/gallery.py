@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from memviz.cli.common import Device, Mean, Weights
+from memviz.cli.common import Device, Mean, Options, Weights
 
 if TYPE_CHECKING:
     from memviz.gallery import Recipe
@@ -24,6 +24,7 @@ def gallery(
     ] = None,
     weights: Weights = "published",
     mean: Mean = None,
+    options: Options = None,
     device: Device = "auto",
 ) -> None:
     """Build a gallery: renders what is missing, then draws the page and the figures."""
@@ -43,7 +44,7 @@ def gallery(
     page = make_gallery(
         loaded,
         opened,
-        lambda: read_model(loaded.model, weights, device, mean),
+        lambda: read_model(loaded.model, weights, device, mean, options),
         out,
         renders or default_renders(opened, loaded),
     )

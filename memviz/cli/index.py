@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from memviz.cli.common import BatchSize, Device, Mean, ModelName, Weights, Workers
+from memviz.cli.common import BatchSize, Device, Mean, ModelName, Options, Weights, Workers
 
 
 def index(
@@ -23,6 +23,7 @@ def index(
     k: Annotated[int, typer.Option("--top", "-k", min=1, help="Photographs kept for each unit and side.")] = 16,
     weights: Weights = "published",
     mean: Mean = None,
+    options: Options = None,
     device: Device = "auto",
     batch_size: BatchSize = 16,
     workers: Workers = 2,
@@ -33,7 +34,7 @@ def index(
 
     chosen = [address.strip() for address in layers.split(",")] if layers else None
     built = build_index(
-        read_model(model, weights, device, mean),
+        read_model(model, weights, device, mean, options),
         photographs,
         out=out,
         layers=chosen,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from memviz.cli.common import ModelName, Weights
+from memviz.cli.common import ModelName, Options, Weights
 
 if TYPE_CHECKING:
     from memviz.layers import Layer
@@ -16,13 +16,14 @@ def layers(
     model: ModelName,
     everything: Annotated[bool, typer.Option("--all", help="Every module, not only what an index watches.")] = False,
     weights: Weights = "random",
+    options: Options = None,
 ) -> None:
     """Show a model's layers in executed order: address, channels, output size, stride, receptive field."""
     import pandas as pd
 
     from memviz.cli.common import echo_table, read_model
 
-    table = read_model(model, weights, "cpu").layers
+    table = read_model(model, weights, "cpu", None, options).layers
     rows = [_row(layer) for layer in (table if everything else table.watched())]
     columns = ["address", "kind", "ordinal", "channels", "output", "stride", "receptive field"]
     echo_table(pd.DataFrame(rows, columns=columns))

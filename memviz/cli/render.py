@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from memviz.cli.common import Device, Mean, ModelName, Weights
+from memviz.cli.common import Device, Mean, ModelName, Options, Weights
 
 
 class Objective(StrEnum):
@@ -48,6 +48,7 @@ def render(
     batch_size: Annotated[int | None, typer.Option(min=1, help="Most pictures together.")] = None,
     weights: Weights = "published",
     mean: Mean = None,
+    options: Options = None,
     device: Device = "auto",
 ) -> None:
     """Draw what units want to see: one PNG a unit, a contact sheet and a manifest. What is done is skipped."""
@@ -62,7 +63,7 @@ def render(
         parameterization=Pixel() if parameterization == "pixel" else Fourier(),
         batch_size=batch_size,
     )
-    loaded = read_model(model, weights, device, mean)
+    loaded = read_model(model, weights, device, mean, options)
     if layer == "score":
         most = objectives.score()
         renders = draw(loaded, objective=[most, -most], config=config, seed=seed, progress=True)

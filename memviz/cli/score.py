@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from memviz.cli.common import BatchSize, Device, Mean, Weights, Workers
+from memviz.cli.common import BatchSize, Device, Mean, Options, Weights, Workers
 
 
 def score(
@@ -16,6 +16,7 @@ def score(
     csv: Annotated[Path | None, typer.Option(help="Write the table to this file.")] = None,
     weights: Weights = "published",
     mean: Mean = None,
+    options: Options = None,
     device: Device = "auto",
     batch_size: BatchSize = 16,
     workers: Workers = 2,
@@ -24,7 +25,7 @@ def score(
     from memviz.cli.common import echo_table, read_model
     from memviz.files import replacing
 
-    loaded = read_model(model, weights, device, mean)
+    loaded = read_model(model, weights, device, mean, options)
     table = loaded.score(photographs, batch_size=batch_size, workers=workers, progress=True)
     if csv is None:
         echo_table(table)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from memviz.cli.common import Workers, echo_table
+from memviz.cli.common import Options, Workers, echo_table
 from memviz.cli.train import (
     Accelerator,
     Backbones,
@@ -17,14 +17,13 @@ from memviz.cli.train import (
     ConfigFile,
     Images,
     Logger,
-    Options,
     Precision,
     Sources,
     SplitFile,
     StartWeights,
     TeacherName,
     Trained,
-    pairs,
+    read_backbones,
     read_targets,
 )
 
@@ -45,7 +44,7 @@ def search(
     split: SplitFile = None,
     weights: StartWeights = None,
     backbone: Backbones = None,
-    option: Options = None,
+    options: Options = None,
     cache: Cache = None,
     logger: Logger = "csv",
     accelerator: Accelerator = "auto",
@@ -53,6 +52,7 @@ def search(
     workers: Workers = 2,
 ) -> None:
     """Find a learning rate and a momentum: train with several, compare on the validation part."""
+    from memviz.cli.common import parse_options
     from memviz.errors import TrainingError
     from memviz.images import Split
     from memviz.training import Runtime, TrainConfig
@@ -70,10 +70,10 @@ def search(
         runtime=Runtime(accelerator, precision=precision, workers=workers, logger=logger),
         split=Split.load(split) if split else None,
         weights=weights,
-        backbones=pairs(backbone, "--backbone") if backbone else "torchvision",
+        backbones=read_backbones(backbone),
         cache=cache,
         progress=True,
-        **pairs(option, "--option"),
+        **parse_options(options, run),
     )
     leading = best(found)
     if leading.empty:
@@ -97,7 +97,7 @@ def search(
         "--config": config,
         "--weights": weights,
         "--backbone": backbone,
-        "--option": option,
+        "--option": options,
         # After the user's own, since the last one counts.
         "--set": [*(set_ or []), *(f"{name}={shown[name].iloc[0]}" for name in ("learning_rate", "momentum"))],
         "--accelerator": None if accelerator == "auto" else accelerator,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from memviz.cli.common import Workers
+from memviz.cli.common import Options, Workers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +36,6 @@ Backbones = Annotated[
         "By default torchvision downloads them."
     ),
 ]
-Options = Annotated[list[str] | None, typer.Option(help="Of the architecture, as head=small for m3m.")]
 Cache = Annotated[
     Path | None, typer.Option(help="Keep decoded photographs and frozen outputs here for other trainings.")
 ]
@@ -59,7 +58,7 @@ def train(
     split: SplitFile = None,
     weights: StartWeights = None,
     backbone: Backbones = None,
-    option: Options = None,
+    options: Options = None,
     cache: Cache = None,
     logger: Logger = "csv",
     accelerator: Accelerator = "auto",
@@ -69,6 +68,7 @@ def train(
     workers: Workers = 2,
 ) -> None:
     """Train a model on scored photographs, or on another model's scores."""
+    from memviz.cli.common import parse_options
     from memviz.images import Split
     from memviz.training import Runtime, TrainConfig
     from memviz.training import train as run
@@ -81,10 +81,10 @@ def train(
         runtime=Runtime(accelerator, devices, nodes, precision, workers, logger),
         split=Split.load(split) if split else None,
         weights=weights,
-        backbones=pairs(backbone, "--backbone") if backbone else "torchvision",
+        backbones=read_backbones(backbone),
         cache=cache,
         progress=True,
-        **pairs(option, "--option"),
+        **parse_options(options, run),
     )
     assert trained.card is not None
     metrics = trained.card.metrics
@@ -111,13 +111,15 @@ def read_targets(
     return Teacher(read_model(teacher, "published", device), images or [])
 
 
-def pairs(texts: list[str] | None, name: str) -> dict[str, str]:
-    """The parts of ["resnet=file.pth"]; "random" is no part at all."""
-    found = {}
-    for text in texts or []:
+def read_backbones(texts: list[str] | None) -> dict[str, str] | str:
+    """What `train` takes, of ["resnet=file.pth"]; "random" is no part at all."""
+    if not texts:
+        return "torchvision"
+    files = {}
+    for text in texts:
         key, equals, value = text.partition("=")
         if not equals and text != "random":
-            raise typer.BadParameter(f"{text!r}: write NAME=VALUE.", param_hint=name)
+            raise typer.BadParameter(f"{text!r}: write NAME=VALUE.", param_hint="--backbone")
         if equals:
-            found[key] = value
-    return found
+            files[key] = value
+    return files

@@ -19,6 +19,10 @@ _PUBLISHED = (
     "The published ResMem was trained on LaMem and MemCat. Its test part was drawn without a seed and is not known, so "
     "it has seen most of the {images} here: errors are too low and correlations too high."
 )
+_TUNED = (
+    "{model} started from the weights of the published ResMem, which was trained on LaMem and MemCat and has seen most "
+    "of the {images} here: errors are too low and correlations too high."
+)
 _TAUGHT = (
     "{model} learned the scores of the published ResMem, which was itself trained on LaMem and MemCat and has seen "
     "most of the {images} here: people's scores of them may have come through to it."
@@ -53,6 +57,8 @@ def contamination(model: Model, weights: str, images: pd.DataFrame) -> list[str]
         return warnings
     if (model.card.distilled_from or {}).get("weights") == PUBLISHED_RESMEM and known.any():
         warnings.append(_TAUGHT.format(model=model.name, images=named))
+    if (model.card.start or {}).get("fingerprint") == PUBLISHED_RESMEM and known.any():
+        warnings.append(_TUNED.format(model=model.name, images=named))
     if model.card.data.get("synthetic"):
         warnings.append(_SYNTHETIC.format(model=model.name))
     try:

@@ -6,7 +6,7 @@ Source of the field numbers and of the shapes: `caffe.proto` of Caffe 1.0 (BVLC)
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.message import DecodeError
 
 from memviz.errors import WeightsError
 
@@ -37,6 +38,7 @@ _MESSAGES = {
     "Layer": {"name": (1, "string"), "type": (2, "string"), "blobs": (7, "repeated Blob")},
     "Net": {"name": (1, "string"), "layers": (2, "repeated LayerV1"), "layer": (100, "repeated Layer")},
 }
+_FORMS = {"layers": "LayerV1", "layer": "Layer"}
 _INNER_PRODUCT = (14, "InnerProduct")  # as V1 layers and as new layers say it
 
 
@@ -74,7 +76,8 @@ def read_caffemodel(path: str | Path) -> dict[str, list[Array]]:
     PyTorch; a bias is (out,). The input channels of a first convolution are in Caffe's order, blue first.
 
     Raises:
-        WeightsError: the file is missing, truncated, no Caffe model, or a layer's numbers do not fill its shape.
+        WeightsError: the file is missing, truncated (with the layer in which it ends), no Caffe model, or a layer's
+            numbers do not fill its shape.
     """
     path = Path(path)
     net = _parse("Net", path)
@@ -124,7 +127,56 @@ def read_mean(path: str | Path) -> Array:
 
 def _parse(message: str, path: Path) -> Any:
     """The message in a file."""
-    return _read(lambda path: message_class(message).FromString(path.read_bytes()), path)
+
+    def parse(path: Path) -> Any:
+        data = path.read_bytes()
+        try:
+            return message_class(message).FromString(data)
+        except DecodeError as error:
+            raise ValueError(_end(memoryview(data)) or error) from error
+
+    return _read(parse, path)
+
+
+def _end(data: memoryview) -> str | None:
+    """In which layer a network's file ends, if it ends in one."""
+    names = {_MESSAGES["Net"][form][0]: _MESSAGES[kind]["name"][0] for form, kind in _FORMS.items()}
+    for field, length, content in _fields(data):
+        if field in names and len(content) < length:
+            for part, whole, name in _fields(content):
+                if part == names[field] and len(name) == whole:
+                    called = bytes(name).decode(errors="replace")
+                    return f"it ends within the layer {called!r}, after {len(content)} of that layer's {length} bytes"
+    return None
+
+
+def _fields(data: memoryview) -> Iterator[tuple[int, int, memoryview]]:
+    """The fields of a message that may be cut off, but for numbers: field, length, and what there is of it.
+
+    Source: https://protobuf.dev/programming-guides/encoding
+    """
+    place = 0
+
+    def number() -> int:
+        nonlocal place
+        value = shift = 0
+        while place < len(data) and shift < 70:  # ten bytes are the most
+            byte = data[place]
+            value, shift, place = value | (byte & 127) << shift, shift + 7, place + 1
+            if byte < 128:
+                break
+        return value
+
+    while place < len(data):
+        field, wire = divmod(number(), 8)
+        if wire == 0:
+            number()
+        elif wire in (1, 2, 5):
+            length = number() if wire == 2 else 8 if wire == 1 else 4
+            yield field, length, data[place : place + length]
+            place += length
+        else:
+            return
 
 
 def _read(read: Callable[[Path], Any], path: Path) -> Any:

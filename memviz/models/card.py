@@ -32,6 +32,8 @@ class ModelCard:
         seed: of the training.
         training: how it was done: the configuration.
         metrics: how good it is, by name.
+        start: the weights before the first step: `weights`, "random" or where they came from, their `fingerprint`, and
+            the pretrained `backbones` of a start at random; None if it is not known.
         distilled_from: the teacher whose scores were the targets; None for people's memory.
         notes: anything else.
         inputs, outputs: its `InputSpec` and `OutputSpec`; this and what follows is filled in by `save_trained`.
@@ -46,6 +48,7 @@ class ModelCard:
     seed: int | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
+    start: Mapping[str, Any] | None = None
     distilled_from: Mapping[str, Any] | None = None
     notes: str = ""
     inputs: Mapping[str, Any] = field(default_factory=dict)

@@ -160,7 +160,7 @@ def _change(text: str) -> dict[str, Any]:
 def _typed(name: str, value: Any, default: Any) -> Any:
     """The value as the default's type; a whole number passes as a float."""
     if isinstance(default, tuple) and isinstance(value, list | tuple):
-        return tuple(value)
+        return tuple(_typed(name, each, default[0]) for each in value)
     if isinstance(default, float) and type(value) is int:
         return float(value)
     if default is None and value is None:

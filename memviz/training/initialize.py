@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 import torch
 from torch import nn
+from torchvision.models.resnet import Bottleneck
 
 # The spread of the last layer's weights: as good as none, so that all scores start at its bias.
 LAST_LAYER = 1e-3
@@ -17,7 +18,9 @@ def initialize(module: nn.Module, score: float, seed: int, besides: Collection[s
     The convolutions' weights are normal with the variance 2 / inputs, which keeps the mean square of activations from
     one layer with a ReLU to the next; biases are 0. Source: He, Zhang, Ren and Sun 2015, "Delving Deep into
     Rectifiers", equation 10. The last fully connected layer starts near 0, with the bias that gives the `score`, so
-    that the first steps do not go into finding the mean. Other fully connected layers keep PyTorch's weights: with
+    that the first steps do not go into finding the mean. Residual blocks start as the identity (Goyal et al. 2017,
+    "Accurate, Large Minibatch SGD", section 5.1): a ResNet-152 in evaluation mode would otherwise give values that
+    have doubled fifty times. Other fully connected layers keep PyTorch's weights: with
     those of equation 10, dropout's noise in their thousands of inputs drowned the loss (experiments/distillation).
 
     Args:
@@ -42,6 +45,8 @@ def initialize(module: nn.Module, score: float, seed: int, besides: Collection[s
             nn.init.kaiming_normal_(part.weight, nonlinearity="relu", generator=generator)
             if part.bias is not None:
                 nn.init.zeros_(part.bias)
+        elif isinstance(part, Bottleneck):
+            nn.init.zeros_(part.bn3.weight)
     last = [part for part in drawn if isinstance(part, nn.Linear)][-1]
     nn.init.normal_(last.weight, std=LAST_LAYER, generator=generator)
     if last.bias is not None:

@@ -70,6 +70,8 @@ class Regression(LightningModule):
         self.train_mse = MeanSquaredError()
         self.history: list[dict[str, float]] = []
         self.started = 0.0
+        # Lightning leaves modes as they are given, and models come in evaluation mode.
+        self.train()
 
     def train(self, mode: bool = True) -> Regression:
         """Training mode for all but the frozen parts."""

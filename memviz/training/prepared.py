@@ -131,7 +131,7 @@ def prepare(
         ) -> Iterator[tuple[int, dict[int, Array], dict[int, Any]]]:
             for first in range(start, len(table), batch_size):
                 rows = range(first, min(first + batch_size, len(table)))
-                pictures = network_input(inputs, torch.from_numpy(pixels[rows.start : rows.stop]).to(device))
+                pictures = network_input(inputs, torch.from_numpy(np.array(pixels[rows.start : rows.stop])).to(device))
                 pictures = pictures.contiguous(memory_format=torch.channels_last)
                 with torch.inference_mode():
                     both = torch.stack([network(pictures), network(pictures.flip(-1))], dim=1).cpu().numpy()
@@ -176,10 +176,12 @@ def _array(
     key = digest({**source, "kind": KIND, "format": FORMAT, "shape": list(shape)})[:16]
     path, facts_path = folder / f"{what}-{key}.npy", folder / f"{what}-{key}.json"
     if path.is_file() and facts_path.is_file():
-        return _opened(path, shape), list(read_json(facts_path)["facts"])
+        return _opened(path, shape), _facts(facts_path, shape[0], shape[0])
     partial, state = folder / f"{path.name}.partial", folder / f"{path.name}.partial.json"
-    facts: list[Any] = list(read_json(state)["facts"]) if partial.is_file() and state.is_file() else []
-    if not facts:
+    facts = _facts(state, 0, shape[0]) if partial.is_file() and state.is_file() else []
+    if facts:
+        _opened(partial, shape)  # open_memmap would fill up a file that was cut off
+    else:
         _check_room(folder, math.prod(shape) * dtype.itemsize)
     array = np.lib.format.open_memmap(partial, "r+" if facts else "w+", dtype, tuple(shape))
 
@@ -212,6 +214,14 @@ def _opened(path: Path, shape: Sequence[int]) -> Array:
     if array.shape != tuple(shape):
         raise StoreError(f"{path} is {array.shape} and should be {tuple(shape)}. Delete it and run the command again.")
     return array
+
+
+def _facts(path: Path, least: int, most: int) -> list[Any]:
+    content = read_json(path)
+    facts = content.get("facts") if isinstance(content, dict) else None
+    if not (isinstance(facts, list) and least <= len(facts) <= most):
+        raise StoreError(f"{path} is damaged: it has no list of photographs. Delete it and run the command again.")
+    return facts
 
 
 def _check_room(folder: Path, needed: int) -> None:

@@ -23,7 +23,7 @@ from memviz.models import Model
 from memviz.progress import progress as show_progress
 
 SCORES, MANIFEST = "teacher.csv", "teacher.json"
-CHUNK = 256  # photographs, after which an interrupted pass goes on
+CHUNK = 64  # photographs, after which an interrupted pass goes on
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,11 @@ def train(
         "options": options,
         "config": config.to_dict(),
         **describe(data, split),
-        "start": start.fingerprint(),
+        "start": {
+            "weights": "random" if weights is None else str(weights),
+            "fingerprint": start.fingerprint(),
+            "backbones": _named(backbones) if weights is None and architecture(name).backbones else {},
+        },
     }
     if _first_process():
         claim(out, run, "training")
@@ -125,6 +129,10 @@ def train(
             shutil.rmtree(arrays)
     trainer.strategy.barrier()
     return load_model(out)
+
+
+def _named(backbones: Mapping[str, str | Path] | str) -> dict[str, str] | str:
+    return backbones if isinstance(backbones, str) else {address: str(path) for address, path in backbones.items()}
 
 
 def _first_process() -> bool:
@@ -153,7 +161,7 @@ def untrained(
             start.module,
             (START - start.outputs.shift) / start.outputs.scale + start.outputs.mean,
             config.seed,
-            entry.backbones,
+            entry.backbones if isinstance(backbones, str) else backbones,
         )
     return start
 
@@ -392,32 +400,31 @@ def _finish(
     out: Path,
 ) -> None:
     """Evaluates the trained model, and saves it with its card."""
+    divided = Split.load(out / SPLIT)
+    counts = {part: len(getattr(divided, part)) for part in ("train", "validation", "test")}
     best = max(module.history, key=lambda row: row["val_spearman"])
     metrics = {"val_spearman": best["val_spearman"], "val_mse": best["val_mse"], "epoch": best["epoch"]}
+    card = ModelCard(
+        architecture=run["model"],
+        options=run["options"],
+        data={**photographs.table().attrs["dataset"], "photographs": sum(counts.values()), "list": PHOTOGRAPHS},
+        split={"seed": divided.seed, "fractions": list(divided.fractions), **counts, "file": SPLIT},
+        seed=module.config.seed,
+        metrics=metrics,
+        start=run["start"],
+        distilled_from=data.describe() if isinstance(data, Teacher) else None,
+        training=run["config"],
+    )
     test = photographs.test
     if len(test) > 1:
+        # By the card the report knows what to warn of.
+        trained.card, trained.folder = card, out
         report = evaluate(trained, test, workers=photographs.runtime.workers, progress=photographs.progress)
         _save_report(report, out / "test")
         whole = report.frame().iloc[0]
         measures = ("mse", "mae", *(f"spearman{end}" for end in ("", "_low", "_high")))
         metrics |= {f"test_{measure}": float(whole[measure]) for measure in measures}
-    divided = Split.load(out / SPLIT)
-    counts = {part: len(getattr(divided, part)) for part in ("train", "validation", "test")}
-    table = photographs.table()
-    save_trained(
-        trained,
-        out,
-        ModelCard(
-            architecture=run["model"],
-            options=run["options"],
-            data={**table.attrs.get("dataset", {}), "photographs": sum(counts.values()), "list": PHOTOGRAPHS},
-            split={"seed": divided.seed, "fractions": list(divided.fractions), **counts, "file": SPLIT},
-            seed=module.config.seed,
-            metrics=metrics,
-            distilled_from=data.describe() if isinstance(data, Teacher) else None,
-            training=run["config"],
-        ),
-    )
+    save_trained(trained, out, card)
 
 
 def _save_report(report: Report, folder: Path) -> None:

@@ -35,4 +35,4 @@ def test_models(memviz):
     lines = done.out.splitlines()
     assert [line.split()[0] for line in lines[1:]] == library.list_models()
     assert "non-commercial" in lines[1].lower()
-    assert "give a file" in lines[3]
+    assert "give a file" in lines[4]

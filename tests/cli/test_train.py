@@ -62,6 +62,8 @@ def test_distilled_from_another_model(memviz, tiny, photos, scored, tmp_path):
         (("--data", "csv=SCORES", "--set", "momentun=1"), "Close names: momentum"),
         (("--data", "csv=SCORES", "--set", "momentum"), "write name=value"),
         (("--data", "csv=SCORES", "--option", "head"), "write NAME=VALUE"),
+        (("--data", "csv=SCORES", "--option", "out=x"), "no option of an architecture"),
+        (("--data", "csv=SCORES", "--backbone", "resnet"), "write NAME=VALUE"),
         (("--data", "csv=SCORES", "--config", "missing.toml"), "missing.toml: No such file"),
     ],
 )

@@ -89,6 +89,14 @@ def test_a_student_of_the_published_resmem(trained, table, published):
     assert warnings_of(other, table[15:]) == []
 
 
+def test_trained_on_from_the_published_resmem(trained, table, published):
+    model = trained(start={"weights": "published", "fingerprint": contamination.PUBLISHED_RESMEM})
+    model.module.scale.weight.data *= 0.9
+    (warning,) = warnings_of(model, table[15:])
+    assert warning.startswith("brightness started from the weights of the published ResMem")
+    assert warnings_of(model, table[15:].assign(source="ours")) == []
+
+
 def test_synthetic_training(trained, table):
     (warning,) = warnings_of(trained(data={"synthetic": True}), table[15:])
     assert warning == "brightness was trained on synthetic data: its scores tell nothing about memorability."

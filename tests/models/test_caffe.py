@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import scipy.io
@@ -65,6 +67,18 @@ def test_truncated_file_is_named(keep, path):
     path.write_bytes(whole[: int(keep * len(whole)) if isinstance(keep, float) else keep])
     with pytest.raises(WeightsError, match=r"net\.caffemodel (cannot be read; it is damaged|holds no layer)"):
         read_caffemodel(path)
+
+
+def test_the_layer_in_which_a_file_ends_is_named(path):
+    whole = path.read_bytes()
+    path.write_bytes(whole[: whole.index(b"pointwise") + 20])
+    with pytest.raises(WeightsError, match=r"ends within the layer 'pointwise', after \d+ of that layer's \d+ bytes"):
+        read_caffemodel(path)
+    path.write_bytes(whole[:-1])
+    with pytest.raises(WeightsError, match=r"ends within the layer 'fc6'") as caught:
+        read_caffemodel(path)
+    there, needed = map(int, re.findall(r"\d+", str(caught.value).rpartition("'fc6'")[2]))
+    assert there == needed - 1
 
 
 def test_numbers_that_do_not_fill_their_shape_are_named(tmp_path):

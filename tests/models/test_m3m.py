@@ -1,3 +1,5 @@
+from collections import OrderedDict
+
 import pytest
 import torch
 from helpers import undisturbed
@@ -6,7 +8,10 @@ from torch import nn
 from torchvision.models import resnet152
 from torchvision.models.segmentation import fcn_resnet50
 
+import memviz
+from memviz.images import open_image
 from memviz.layers import capture, layer_table, truncate
+from memviz.models import InputSpec
 from memviz.models.m3m import CLASSES, M3M, REDUCED_CHANNELS, REDUCED_SIZE, SegmentationBranch
 from memviz.models.weights import fill
 
@@ -91,6 +96,37 @@ def test_gradients_reach_every_branch():
     assert picture.grad.abs().sum() > 0
     grown = [name for name, part in branch.named_modules() if isinstance(part, nn.Conv2d) and part.weight.grad is None]
     assert grown == []
+
+
+@pytest.fixture(scope="module")
+def segmentation():
+    """M3M's third branch alone, with random weights, for small pictures."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        branch = SegmentationBranch(small=True)
+    fill(branch.fcn, torchvision_network("fcn_resnet50", weights_backbone=None).state_dict(), "torchvision")
+    network = nn.Sequential(OrderedDict(segmentation=branch))
+    return memviz.wrap(network, inputs=InputSpec(size=(40, 40), resize=(44, 44)), branches=("segmentation",))
+
+
+def test_class_maps_can_be_indexed(segmentation, originals, tmp_path):
+    addresses = ["segmentation.fcn", "segmentation.reduce.conv3"]
+    paths = [originals[name] for name in ("astronaut.png", "coffee.png", "chelsea.png")]
+    index = memviz.build_index(segmentation, paths, out=tmp_path / "index", layers=addresses, k=3)
+    batch = torch.stack([segmentation.inputs.from_pil(open_image(path)) for path in paths])
+    with torch.no_grad(), capture(segmentation.module, addresses) as maps:
+        segmentation(batch)
+    for address in addresses:
+        values = maps[address].amax((2, 3))[:, 5].sort(descending=True).values
+        assert index.top(address, 5)["value"].tolist() == pytest.approx(values.tolist(), rel=1e-3, abs=1e-4)
+    assert index.layers["segmentation.fcn"].channels == CLASSES
+
+
+@pytest.mark.parametrize("address", ["segmentation.fcn", "segmentation.reduce.conv3"])
+def test_class_maps_can_be_rendered(segmentation, address):
+    start, end = (memviz.render(segmentation, address, [0, 5], size=40, steps=steps) for steps in (1, 8))
+    assert end.images.shape == (2, 3, 40, 40)
+    assert (end.table["activation"] > start.table["activation"]).all()
 
 
 def test_small_head_has_fewer_than_half_of_the_parameters():
