@@ -278,9 +278,9 @@ def _label(trial: Mapping[str, float] | pd.Series) -> str:
 
 
 def _draw(found: pd.DataFrame, out: Path, name: str) -> None:
-    """The figure, from the lowest learning rate to the highest; none where no trial came to the end of an epoch."""
+    """The figure, from the lowest learning rate to the highest, of the trials that did not fail; none without them."""
     logs, rates = {}, {}
-    for _, trial in found[found["epochs"] > 0].sort_values("learning_rate").iterrows():
+    for _, trial in found[found["state"] == "finished"].sort_values("learning_rate").iterrows():
         label = _label(trial) if _label(trial) not in logs else f"{_label(trial)} ({trial['number']})"
         logs[label], rates[label] = out / trial["folder"] / HISTORY, trial["learning_rate"]
     if logs:
