@@ -1,12 +1,19 @@
 """Checks that any room's tests can use: what a call must leave as it was."""
 
+import logging
+import os
 import random
+import signal
+import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import nn
+
+LIGHTNING = ("pytorch_lightning", "lightning_fabric", "lightning_utilities", "torchmetrics")
 
 
 @contextmanager
@@ -46,13 +53,13 @@ def _same(a, b):
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Fails if the block changed a global: random states, default type and device, grad mode, threads, hooks."""
+    """Fails if the block changed a global: random states, defaults, grad mode, threads, hooks, signals."""
     before = _globals()
     try:
         yield
     finally:
         after = _globals()
-        changed = [name for name in before if before[name] != after[name]]
+        changed = [name for name in before if before[name] != after[name] and before[name] is not None]
         assert not changed, f"changed: {changed}"
 
 
@@ -69,5 +76,12 @@ def _globals():
         "threads": torch.get_num_threads(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "module call": nn.Module.__call__,
+        "logging levels": {name: logging.getLogger(name).level for name in ("", *LIGHTNING)},
+        "warning filters": list(warnings.filters),
+        "signal handlers": [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)],
+        # Of the test that is running.
+        "environment": {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"},
+        "matplotlib": dict(sys.modules["matplotlib"].rcParams) if "matplotlib" in sys.modules else None,
+        "working directory": os.getcwd(),
         "global hooks": list(torch.nn.modules.module._global_forward_hooks),
     }

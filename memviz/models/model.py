@@ -169,12 +169,12 @@ class Model:
         return table
 
 
-def warn_unreadable(unreadable: dict[str, str]) -> None:
-    """Warns of the files that were skipped, naming the first ten."""
+def warn_unreadable(unreadable: dict[str, str], stacklevel: int = 3) -> None:
+    """Warns of the files that were skipped, naming the first ten; `stacklevel` as in `warnings.warn`."""
     if unreadable:
         named = "\n".join(f"  {path}: {reason}" for path, reason in list(unreadable.items())[:10])
         more = f"\n  and {len(unreadable) - 10} more" if len(unreadable) > 10 else ""
-        warnings.warn(f"{len(unreadable)} unreadable files were skipped:\n{named}{more}", stacklevel=3)
+        warnings.warn(f"{len(unreadable)} unreadable files were skipped:\n{named}{more}", stacklevel=stacklevel)
 
 
 def wrap(

@@ -87,7 +87,8 @@ class Photographs(LightningDataModule):
             return
         table, prepared = self._opened()
         readable = _readable(table, prepared)
-        warn_unreadable({str(table["path"].iloc[row]): reason for row, reason in prepared.unreadable.items()})
+        # In this file's name, not in that of Lightning, which calls it.
+        warn_unreadable({table["path"].iloc[row]: reason for row, reason in prepared.unreadable.items()}, stacklevel=2)
         if not (self.out / SPLIT).is_file():
             self._divided(readable).save(self.out / SPLIT)
         parts = _parts(Split.load(self.out / SPLIT))
@@ -116,23 +117,26 @@ class Photographs(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Examples]:
         """Batches in an order that depends on the seed and the epoch."""
-        # A last batch of one photograph would stop a batch norm that is trained.
-        return self._loader("train", shuffle=True, drop_last=len(self.parts["train"]) > self.config.batch_size)
+        return self._loader("train", shuffle=True)
 
     def val_dataloader(self) -> DataLoader[Examples]:
         """Batches in the table's order."""
-        return self._loader("validation", shuffle=False, drop_last=False)
+        return self._loader("validation", shuffle=False)
 
-    def _loader(self, part: str, shuffle: bool, drop_last: bool) -> DataLoader[Examples]:
+    def _loader(self, part: str, shuffle: bool) -> DataLoader[Examples]:
         dataset = self.parts[part]
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         ahead = self.runtime.workers if self.device.type == "cuda" else 0
+        # It has a generator of its own, and Lightning tells it the epoch.
+        sampler: DistributedSampler[Examples] = DistributedSampler(
+            dataset, world, rank, shuffle=shuffle, seed=self.config.seed
+        )
         return DataLoader(
             dataset,
             batch_size=self.config.batch_size,
-            # It has a generator of its own, and Lightning tells it the epoch.
-            sampler=DistributedSampler(dataset, world, rank, shuffle=shuffle, seed=self.config.seed),
-            drop_last=drop_last,
+            sampler=sampler,
+            # A last batch of one photograph would stop a batch norm that is trained.
+            drop_last=shuffle and len(sampler) > self.config.batch_size,
             collate_fn=_same,
             num_workers=ahead,
             persistent_workers=ahead > 0,

@@ -70,7 +70,7 @@ class Regression(LightningModule):
         self.train_mse = MeanSquaredError()
         self.history: list[dict[str, float]] = []
         self.started = 0.0
-        # Lightning leaves modes as they are given, and models come in evaluation mode.
+        # Lightning keeps the mode that it finds, and a network that was loaded is in evaluation mode.
         self.train()
 
     def train(self, mode: bool = True) -> Regression:
@@ -120,13 +120,15 @@ class Regression(LightningModule):
         """Adds a row to the history; a training that has diverged is told, since it goes nowhere from there."""
         mse = float(self.train_mse.compute())
         self.train_mse.reset()
-        if not math.isfinite(mse):
+        measured = {name: float(self.trainer.callback_metrics[name]) for name in ("val_mse", "val_spearman")}
+        # The last step's loss is finite where what it made of the weights is not.
+        if not (math.isfinite(mse) and math.isfinite(measured["val_mse"])):
             raise DivergedError(
-                f"Training diverged in epoch {self.current_epoch + 1}: the mean squared error is {mse}. Try a smaller "
-                f"learning_rate than {self.config.learning_rate:g}."
+                f"Training diverged in epoch {self.current_epoch + 1}: the mean squared error is {mse} on the training "
+                f"part, {measured['val_mse']} on the validation part. Try a smaller learning_rate than "
+                f"{self.config.learning_rate:g}."
             )
         self.log("train_mse", mse)
-        measured = {name: float(self.trainer.callback_metrics[name]) for name in ("val_mse", "val_spearman")}
         self.history.append(
             {"epoch": self.current_epoch + 1, "step": self.global_step, "train_mse": mse}
             | measured

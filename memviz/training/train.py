@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import shutil
 import signal
 import sys
@@ -16,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, TQDMProgressBar
@@ -41,7 +41,9 @@ from memviz.training.prepared import digest
 from memviz.training.teacher import Teacher
 
 FORMAT = 1
-RUN, HISTORY, LAST, BEST = "run.json", "history.csv", "last.ckpt", "best.ckpt"
+RUN, HISTORY, LAST, BEST, CACHE = "run.json", "history.csv", "last.ckpt", "best.ckpt", "cache"
+# Those that keep the weights, and so what is evaluated, in 32 bits.
+PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
 START = 0.75  # what an untrained network predicts: LaMem's mean
 
 
@@ -109,10 +111,11 @@ def train(
     if _first_process():
         claim(out, run, "training")
     if is_trained(out):
+        _tidy(out, cache)
         return load_model(out)
 
     parts = without(start.module, architecture(name).frozen) if config.cache_frozen else {}
-    arrays = out / "cache" if cache is None else Path(cache)
+    arrays = out / CACHE if cache is None else Path(cache)
     photographs = opened(data, start, parts, out, arrays, config, runtime, split, progress)
     module, trainer = fit(start, photographs, out, config, progress)
     if trainer.is_global_zero:
@@ -123,10 +126,7 @@ def train(
             module.network.set_submodule(address, part)
         trained = Model(module.network.cpu().eval(), start.inputs, name, start.output, start.branches, start.outputs)
         _finish(trained.to(_device(runtime)), module, photographs, data, run, out)
-        for path in (out / LAST, out / BEST):
-            path.unlink(missing_ok=True)
-        if cache is None:
-            shutil.rmtree(arrays)
+        _tidy(out, cache)
     trainer.strategy.barrier()
     return load_model(out)
 
@@ -189,6 +189,16 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def _tidy(out: Path, cache: str | Path | None) -> None:
+    """Removes what only going on with the training would need."""
+    if not _first_process():
+        return
+    for path in (out / LAST, out / BEST):
+        path.unlink(missing_ok=True)
+    if cache is None and (out / CACHE).is_dir():
+        shutil.rmtree(out / CACHE)
+
+
 def describe(data: pd.DataFrame | Teacher, split: Split | None) -> dict[str, Any]:
     """What `run.json` says of the photographs, the scores and the split."""
     if isinstance(data, Teacher):
@@ -234,9 +244,12 @@ def _table(data: pd.DataFrame | Teacher, out: Path, runtime: Runtime, progress: 
 
 def _device(runtime: Runtime) -> torch.device:
     """Where the frozen parts run: one device, of the kind that trains."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     kind = {"gpu": "cuda"}.get(runtime.accelerator, runtime.accelerator)
     if kind == "auto":
-        kind = "cuda" if torch.cuda.is_available() else "cpu"
+        kind = next(kind for kind in there if there[kind])
+    if not there.get(kind):
+        raise TrainingError(f"There is no accelerator {runtime.accelerator!r} here: give auto, cpu, gpu or mps.")
     return torch.device(kind)
 
 
@@ -258,6 +271,8 @@ def _fit(module: Regression, photographs: Photographs, out: Path, runtime: Runti
     precision: Any = runtime.precision
     if precision == "auto":
         precision = "16-mixed" if _device(runtime).type == "cuda" else "32-true"
+    if precision not in PRECISIONS:
+        raise TrainingError(f"precision={precision!r} is not possible: give auto or one of {', '.join(PRECISIONS)}.")
     several = runtime.devices * runtime.nodes > 1
     bar = progress is not False and sys.stderr.isatty()
     trainer = Trainer(
@@ -267,7 +282,7 @@ def _fit(module: Regression, photographs: Photographs, out: Path, runtime: Runti
         # The others wait while the first process decodes.
         strategy=DDPStrategy(timeout=timedelta(hours=24)) if several else "auto",
         precision=precision,
-        max_epochs=config.epochs,
+        max_epochs=_epochs(out / LAST, config),
         limit_train_batches=config.steps_per_epoch,
         logger=_logger(runtime, out),
         callbacks=[
@@ -275,7 +290,7 @@ def _fit(module: Regression, photographs: Photographs, out: Path, runtime: Runti
             EarlyStopping("val_spearman", mode="max", patience=config.patience, check_finite=False),
             # The best comes before the last: a run that goes on from the last then knows of it.
             *(
-                ModelCheckpoint(
+                _Checkpoint(
                     out,
                     filename=path.removesuffix(".ckpt"),
                     monitor=monitor,
@@ -288,7 +303,8 @@ def _fit(module: Regression, photographs: Photographs, out: Path, runtime: Runti
             ),
             *([TQDMProgressBar()] if bar else []),
         ],
-        plugins=[_WholeFiles()],
+        # Slurm's own way to go on would keep a checkpoint from within an epoch, and prefer it for ever.
+        plugins=[_WholeFiles(), *([SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else [])],
         num_sanity_val_steps=0,
         log_every_n_steps=10,
         enable_progress_bar=bar,
@@ -296,17 +312,13 @@ def _fit(module: Regression, photographs: Photographs, out: Path, runtime: Runti
         use_distributed_sampler=False,
         default_root_dir=out,
     )
-    last = out / LAST if (out / LAST).is_file() else None
-    if last:
-        module.history = torch.load(last, map_location="cpu", weights_only=True, mmap=True)["history"]
-    if _stopped(module.history, config):
-        if trainer.is_global_zero:
-            photographs.prepare_data()
-            photographs.setup("fit")
-    else:
-        trainer.fit(module, datamodule=photographs, ckpt_path=last)
-        if trainer.interrupted:
-            raise KeyboardInterrupt
+    try:
+        trainer.fit(module, datamodule=photographs, ckpt_path=out / LAST if (out / LAST).is_file() else None)
+    finally:
+        if isinstance(trainer.logger, WandbLogger) and trainer.is_global_zero:
+            import wandb
+
+            wandb.finish()  # or the next training in this process would log into the same run
     if trainer.is_global_zero:  # a training that was killed between its last checkpoint and its end has not written it
         _save_history(module.history, out)
     return trainer
@@ -321,7 +333,7 @@ def _quiet() -> Iterator[None]:
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     try:
-        with torch.random.fork_rng(), warnings.catch_warnings():
+        with torch.random.fork_rng(range(torch.cuda.device_count())), warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"(pytorch_lightning|lightning_fabric|torchmetrics)\.")
             yield
     except SystemExit as end:  # what Lightning makes of Ctrl-C
@@ -329,13 +341,17 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-        signal.signal(signal.SIGINT, handler)
+        if signal.getsignal(signal.SIGINT) is not handler:  # only the main thread may set it
+            signal.signal(signal.SIGINT, handler)
 
 
-def _stopped(history: list[dict[str, float]], config: TrainConfig) -> bool:
-    """Whether a training that is continued had already stopped early."""
-    values = [-math.inf if math.isnan(row["val_spearman"]) else row["val_spearman"] for row in history]
-    return bool(values) and len(values) - 1 - values.index(max(values)) >= config.patience
+def _epochs(last: Path, config: TrainConfig) -> int:
+    """How many epochs there are at most; those that are done, where a training that goes on had stopped early."""
+    if not last.is_file():
+        return config.epochs
+    history = torch.load(last, map_location="cpu", weights_only=True, mmap=True)["history"]
+    values = [row["val_spearman"] for row in history]
+    return len(values) if len(values) - 1 - values.index(max(values)) >= config.patience else config.epochs
 
 
 def _logger(runtime: Runtime, out: Path) -> Logger:
@@ -346,8 +362,19 @@ def _logger(runtime: Runtime, out: Path) -> Logger:
             import wandb
         except ImportError as error:
             raise TrainingError("The logger wandb is not installed: pip install 'memviz[wandb]'.") from error
-        return WandbLogger(out.name, out, offline=wandb.api.api_key is None, project="memviz")
+        offline = not wandb.login(prompt=False, verify=False)
+        return WandbLogger(out.name, out, offline=offline, project="memviz")
     return CSVLogger(out, name="logs")
+
+
+class _Checkpoint(ModelCheckpoint):
+    """Knows the best epoch also after its folder was moved or renamed."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        here = str(Path(str(self.dirpath)) / f"{self.filename}.ckpt")
+        best = dict(zip([here], state_dict["best_k_models"].values(), strict=False))  # none, of what is not measured
+        paths = dict.fromkeys(("best_model_path", "kth_best_model_path"), here)
+        super().load_state_dict({**state_dict, **paths, "dirpath": self.dirpath, "best_k_models": best})
 
 
 class _WholeFiles(TorchCheckpointIO):

@@ -1,19 +1,13 @@
-import pandas as pd
 import pytest
-import torch
-from PIL import Image
-from tiny import Toy
+from toys import TOYS, bright
 
-from memviz.images import read_csv
-from memviz.models import InputSpec, registry
-from memviz.models.registry import Architecture
+from memviz.models import registry
 
 
 @pytest.fixture(autouse=True)
 def toy(monkeypatch):
-    """The models "toy", whose branch `resnet`, with a batch norm, stays frozen, and "toy-retrain", where none does."""
-    for name, frozen in (("toy", ("resnet",)), ("toy-retrain", ())):
-        entry = Architecture(name, "a toy", Toy, InputSpec(size=(16, 16), resize=18), "memorability", frozen=frozen)
+    """The models "toy" and "toy-retrain"."""
+    for name, entry in TOYS.items():
         monkeypatch.setitem(registry.ARCHITECTURES, name, entry)
 
 
@@ -21,14 +15,3 @@ def toy(monkeypatch):
 def table(tmp_path):
     """40 pictures, the brighter the more memorable."""
     return bright(tmp_path / "photos", 40)
-
-
-def bright(folder, count, source="bright"):
-    folder.mkdir(parents=True)
-    draws = torch.rand(count, 4, generator=torch.Generator().manual_seed(0))
-    for number, (level, *colour) in enumerate(draws.tolist()):
-        pixels = tuple(int(255 * (0.2 + 0.7 * level) * (0.8 + 0.2 * part)) for part in colour)
-        Image.new("RGB", (24, 20), pixels).save(folder / f"{number:03d}.png")
-    rows = {"path": [f"{number:03d}.png" for number in range(count)], "score": (0.3 + 0.6 * draws[:, 0]).tolist()}
-    pd.DataFrame(rows).to_csv(folder / f"{source}.csv", index=False)
-    return read_csv(folder / f"{source}.csv")

@@ -1,0 +1,507 @@
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from helpers import undisturbed
+from PIL import Image
+from toys import bright
+
+import memviz
+from memviz.errors import ImageError, StoreError, TrainingError, WeightsError
+from memviz.images import Split, mixed, read_csv, split
+from memviz.training import Runtime, TrainConfig, train
+from memviz.training.module import Regression
+
+training = sys.modules["memviz.training.train"]
+CPU = Runtime(accelerator="cpu")
+SETTINGS = TrainConfig(epochs=3, batch_size=8, learning_rate=0.3, patience=10, fractions=(0.6, 0.2, 0.2))
+HERE = Path(__file__).parent
+
+
+def run(table, out, config=SETTINGS, name="toy", **others):
+    return train(name, table, out, config, **{"runtime": CPU} | others)
+
+
+def changed(**changes):
+    return TrainConfig.from_dict(SETTINGS.to_dict() | changes)
+
+
+def weights(folder):
+    return memviz.load_model(folder).module.state_dict()
+
+
+def history(folder):
+    return pd.read_csv(folder / "history.csv").drop(columns="seconds")
+
+
+def assert_same_result(one, other, **tolerance):
+    pd.testing.assert_frame_equal(history(one), history(other), **tolerance)
+    torch.testing.assert_close(weights(one), weights(other), **tolerance)
+
+
+@pytest.mark.parametrize("name", ["toy", "toy-retrain"])
+def test_it_learns(table, tmp_path, name):
+    model = run(table, tmp_path / "out", changed(epochs=40, learning_rate=0.5, patience=40), name)
+    assert model.card.metrics["test_spearman"] > 0.8
+    rows = history(tmp_path / "out")
+    assert rows["train_mse"].iloc[-1] < rows["train_mse"].iloc[0] / 2
+    assert rows["epoch"].tolist() == list(range(1, 41))
+
+
+def test_the_folder(table, tmp_path):
+    out, before = tmp_path / "out", files(tmp_path)
+    with undisturbed():
+        model = run(table, out)
+    made = files(tmp_path) - before
+    logs = {name for name in made if name.startswith("out/logs/")}
+    assert made - logs == {
+        f"out/{name}"
+        for name in [
+            "model.safetensors", "card.json", "split.json", "photographs.csv", "history.csv", "run.json",
+            "test/report.json", "test/report.csv", "test/predictions.csv", "test/density.png", "test/density.pdf",
+        ]
+    }  # fmt: skip
+    assert any(name.endswith("metrics.csv") for name in logs)
+
+    listed, divided = pd.read_csv(out / "photographs.csv"), Split.load(out / "split.json")
+    assert list(listed) == ["name", "path", "part", "score", "sha256"]
+    assert listed["name"].tolist() == ("bright/" + table["file"]).tolist()
+    np.testing.assert_allclose(listed["score"], table["score"])
+    for part, count in {"train": 24, "validation": 8, "test": 8}.items():
+        assert set(listed["name"][listed["part"] == part]) == set(getattr(divided, part))
+        assert len(getattr(divided, part)) == count
+    wanted = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in listed["path"]]
+    assert listed["sha256"].tolist() == wanted
+
+    rows = pd.read_csv(out / "history.csv")
+    assert list(rows) == ["epoch", "step", "train_mse", "val_mse", "val_spearman", "seconds"]
+    assert rows["step"].tolist() == [3, 6, 9]
+    assert rows.notna().all(axis=None)
+
+    predictions = pd.read_csv(out / "test" / "predictions.csv")
+    assert set(predictions["path"]) == set(listed["path"][listed["part"] == "test"])
+    again = memviz.load_model(out).score(list(predictions["path"]))
+    np.testing.assert_allclose(again["memorability"], predictions["prediction"], rtol=1e-5)
+
+    card, best = model.card, rows.loc[rows["val_spearman"].idxmax()]
+    assert (card.architecture, card.seed, card.training, card.distilled_from) == ("toy", 0, SETTINGS.to_dict(), None)
+    assert card.split["validation"] == 8
+    assert card.data["photographs"] == 40
+    for measure in ("val_spearman", "val_mse", "epoch"):
+        assert card.metrics[measure] == pytest.approx(best[measure])
+    report = json.loads((out / "test" / "report.json").read_text())
+    assert card.metrics["test_mse"] == pytest.approx(report["groups"][0]["mse"])
+    assert json.loads((out / "run.json").read_text())["kind"] == "memviz-training"
+
+
+def files(folder):
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_best_epoch_is_kept(table, tmp_path, monkeypatch):
+    """The weights are those of the epoch with the highest validation correlation, here the second of three."""
+    states, values = [], [0.1, 0.9, 0.5]
+    ended = Regression.on_train_epoch_end
+
+    def end(self):
+        self.trainer.callback_metrics["val_spearman"] = torch.tensor(values[self.current_epoch])
+        states.append({name: value.clone() for name, value in self.network.state_dict().items()})
+        ended(self)
+
+    monkeypatch.setattr(Regression, "on_train_epoch_end", end)
+    model = run(table, tmp_path / "out", changed(cache_frozen=False))
+    assert model.card.metrics["epoch"] == 2
+    for name, value in weights(tmp_path / "out").items():
+        assert torch.equal(value, states[1][name]), name
+
+
+def test_the_same_call_again_returns_at_once(table, tmp_path, monkeypatch):
+    first = run(table, tmp_path / "out")
+    shutil.rmtree(tmp_path / "photos")
+    monkeypatch.setattr(training, "_fit", lambda *args: pytest.fail("trained again"))
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
+    assert run(table, tmp_path / "out").card == first.card
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == before
+
+
+def test_the_same_seed_gives_the_same_and_another_another(table, tmp_path):
+    for out, seed in (("one", 0), ("same", 0), ("other", 1)):
+        torch.manual_seed(len(out))  # of no account
+        run(table, tmp_path / out, changed(seed=seed))
+    assert_same_result(tmp_path / "one", tmp_path / "same")
+    assert not torch.equal(*(weights(tmp_path / out)["alexnet.0.weight"] for out in ("one", "other")))
+
+
+def test_frozen_outputs_from_disk_give_the_same_result(table, tmp_path):
+    run(table, tmp_path / "cached")
+    run(table, tmp_path / "computed", changed(cache_frozen=False))
+    assert_same_result(tmp_path / "cached", tmp_path / "computed", rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_frozen_parts_stay_as_they_are(table, tmp_path, cached):
+    start = memviz.load_model("toy", weights=None)
+    trained = run(table, tmp_path / "out", changed(cache_frozen=cached, initialization="torch"))
+    for name, tensor in trained.module.state_dict().items():
+        moved = not torch.equal(tensor, start.module.state_dict()[name])
+        assert moved == (not name.startswith("resnet")), name
+
+
+def test_what_is_trained_along_moves(table, tmp_path):
+    start = memviz.load_model("toy", weights=None)
+    trained = run(table, tmp_path / "out", changed(initialization="torch"), "toy-retrain")
+    for name in ("resnet.0.weight", "resnet.1.running_mean", "resnet.1.running_var", "resnet.1.weight"):
+        assert not torch.equal(trained.module.state_dict()[name], start.module.state_dict()[name]), name
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"config": changed(momentum=0.5)}, r"config.momentum was 0.9, now 0.5"),
+        ({"name": "toy-retrain"}, r"model was toy, now toy-retrain"),
+        ({"split": Split(0, (0.5, 0.5, 0), ("bright/1",), ("bright/2",), ())}, r"split was None, now "),
+        ({"table": "fewer"}, r"data.photographs was 40, now 39"),
+        ({"table": "other scores"}, r"data.files was "),
+        ({"weights": True}, r"start.weights was random, now "),
+    ],
+)
+def test_other_settings_in_the_same_folder(table, tmp_path, change, message):
+    run(table, tmp_path / "out")
+    given = {"table": table, "out": tmp_path / "out"} | change
+    if change.get("table") == "fewer":
+        given["table"] = table.iloc[1:].reset_index(drop=True)
+    elif change.get("table") == "other scores":
+        given["table"] = table.assign(score=table["score"].iloc[::-1].to_numpy())
+    elif "weights" in change:
+        given["weights"] = tmp_path / "out"
+    with pytest.raises(StoreError, match=message):
+        run(**given)
+
+
+def test_a_folder_of_something_else(table, tmp_path):
+    with pytest.raises(StoreError, match="is not empty and holds no training"):
+        run(table, tmp_path / "photos")
+
+
+def test_a_run_that_starts_from_another(table, tmp_path):
+    run(table, tmp_path / "first")
+    second = run(table, tmp_path / "second", changed(epochs=1, learning_rate=1e-9), weights=tmp_path / "first")
+    torch.testing.assert_close(second.module.state_dict(), weights(tmp_path / "first"))
+
+
+def test_a_split_that_is_given(table, tmp_path):
+    fixed = split(table, seed=5, fractions=(0.5, 0.25, 0.25))
+    run(table, tmp_path / "out", split=fixed)
+    assert Split.load(tmp_path / "out" / "split.json") == fixed
+    card = memviz.load_model(tmp_path / "out").card
+    assert (card.split["seed"], card.split["train"]) == (5, 20)
+
+
+def test_a_split_of_other_photographs(table, tmp_path):
+    fixed = split(table.iloc[1:].reset_index(drop=True))
+    with pytest.raises(ImageError, match=r"does not say to which part.*bright/000\.png"):
+        run(table, tmp_path / "out", split=fixed)
+
+
+def test_doubles_in_two_sources_stay_together(tmp_path, originals):
+    """A photograph in both data sets, in the second at another quality, is in one part."""
+    doubled = ["coffee.png", "rocket.jpg", "chelsea.png", "astronaut.png"]
+    for source, quality in (("one", 95), ("two", 60)):
+        folder = tmp_path / source
+        bright(folder, 12, source)
+        rows = pd.read_csv(folder / f"{source}.csv")
+        for number, name in enumerate(doubled):
+            with Image.open(originals[name]) as image:
+                image.convert("RGB").resize((200, 150)).save(folder / f"{name}.jpg", quality=quality)
+            rows.loc[len(rows)] = [f"{name}.jpg", 0.1 * number]
+        rows.to_csv(folder / f"{source}.csv", index=False)
+    table = mixed(*(read_csv(tmp_path / source / f"{source}.csv") for source in ("one", "two")))
+    for seed in range(3):
+        out = tmp_path / f"out{seed}"
+        run(table, out, changed(epochs=1, split_seed=seed))
+        parts = pd.read_csv(out / "photographs.csv").set_index("name")["part"]
+        assert parts.index.is_unique
+        for name in doubled:
+            assert parts[f"one/{name}.jpg"] == parts[f"two/{name}.jpg"]
+        pairs = pd.read_csv(out / "near_duplicates.csv")
+        assert len(pairs) >= len(doubled)
+
+
+def test_too_few_photographs(table, tmp_path):
+    with pytest.raises(TrainingError, match=r"The validation part has 1 of 4 photographs; it needs 2 or more"):
+        run(table.iloc[:4].reset_index(drop=True), tmp_path / "out", changed(fractions=(0.5, 0.25, 0.25)))
+
+
+def test_no_test_part(table, tmp_path):
+    model = run(table, tmp_path / "out", changed(fractions=(0.5, 0.5, 0.0)))
+    assert set(model.card.metrics) == {"val_spearman", "val_mse", "epoch"}
+    assert not (tmp_path / "out" / "test").exists()
+
+
+def test_unreadable_photographs_are_left_out(table, tmp_path):
+    Path(table["path"][7]).write_bytes(b"no picture")
+    with pytest.warns(UserWarning, match=r"1 unreadable files were skipped:\n.*007\.png"):
+        model = run(table, tmp_path / "out")
+    assert model.card.data["photographs"] == 39
+    assert "bright/007.png" not in (tmp_path / "out" / "photographs.csv").read_text()
+
+
+def test_unreadable_photographs_of_a_given_split(table, tmp_path):
+    fixed = split(table, fractions=(0.5, 0.25, 0.25))
+    Path(table["path"][7]).write_bytes(b"no picture")
+    with pytest.warns(UserWarning, match="unreadable"):
+        run(table, tmp_path / "out", split=fixed)
+    assert Split.load(tmp_path / "out" / "split.json") == fixed.without(["bright/007.png"])
+
+
+def test_a_cache_that_is_shared(table, tmp_path):
+    for out in ("one", "two"):
+        run(table, tmp_path / out, cache=tmp_path / "cache")
+        assert not (tmp_path / out / "cache").exists()
+    assert len(list((tmp_path / "cache").glob("*.npy"))) == 2
+
+
+def test_epochs_of_a_few_steps(table, tmp_path):
+    run(table, tmp_path / "out", changed(steps_per_epoch=2))
+    assert history(tmp_path / "out")["step"].tolist() == [2, 4, 6]
+
+
+def test_fewer_photographs_than_a_batch(table, tmp_path):
+    run(table, tmp_path / "out", changed(batch_size=100))
+    assert history(tmp_path / "out")["step"].tolist() == [1, 2, 3]
+
+
+def test_early_stopping(table, tmp_path, monkeypatch):
+    pretend(monkeypatch, [0.1, 0.5, 0.4, 0.5, 0.3, 0.9, 0.9])
+    model = run(table, tmp_path / "out", changed(epochs=7, patience=3))
+    assert history(tmp_path / "out")["epoch"].tolist() == [1, 2, 3, 4, 5]
+    assert model.card.metrics["epoch"] == 2
+
+
+def pretend(monkeypatch, values):
+    """The validation correlations of the epochs."""
+    ended = Regression.on_train_epoch_end
+
+    def end(self):
+        self.trainer.callback_metrics["val_spearman"] = torch.tensor(values[self.current_epoch])
+        ended(self)
+
+    monkeypatch.setattr(Regression, "on_train_epoch_end", end)
+
+
+@pytest.mark.parametrize("values", [[0.5, 0.4, 0.3, 0.9, 0.9], [0.1, 0.2, 0.3, 0.4, 0.5]])
+def test_killed_between_training_and_saving(table, tmp_path, monkeypatch, values):
+    """Whether it stopped early or after the last epoch: it is not trained further, and all is there."""
+    config = changed(epochs=5, patience=2)
+    with monkeypatch.context() as patch:
+        pretend(patch, values)
+        run(table, tmp_path / "whole", config)
+        patch.setattr(training, "_finish", lambda *args: (_ for _ in ()).throw(MemoryError))
+        with pytest.raises(MemoryError):
+            run(table, tmp_path / "out", config)
+        patch.undo()
+        patch.setattr(Regression, "training_step", lambda *args: pytest.fail("trained on"))
+        model = run(table, tmp_path / "out", config)
+    assert_same_result(tmp_path / "out", tmp_path / "whole")
+    assert model.card.metrics == memviz.load_model(tmp_path / "whole").card.metrics
+    assert "test_spearman" in model.card.metrics
+    assert files(tmp_path / "out") >= {"test/report.json", "photographs.csv"}
+
+
+def test_killed_between_saving_and_tidying(table, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(training.shutil, "rmtree", lambda *args: (_ for _ in ()).throw(MemoryError))
+        with pytest.raises(MemoryError):
+            run(table, tmp_path / "out")
+    run(table, tmp_path / "out")
+    left = {path.name for path in (tmp_path / "out").iterdir()}
+    assert not left & {"cache", "last.ckpt", "best.ckpt"}
+
+
+SCRIPT = f"""
+import os, signal, sys
+sys.path.insert(0, {str(HERE.parent)!r})
+from toys import TOYS, read_csv
+from memviz.models import registry
+from memviz.training import Runtime, TrainConfig, train
+from memviz.training.module import Regression
+
+registry.ARCHITECTURES.update(TOYS)
+folder, out = sys.argv[1:3]
+settings = dict(epochs=5, batch_size=8, learning_rate=0.3, patience=10, fractions=(0.6, 0.2, 0.2))
+"""
+
+
+def python(code, *arguments, wait=True, env=None):
+    folder = Path(arguments[1]).parent
+    script = folder / f"script{len(list(folder.glob('script*')))}.py"
+    script.write_text(SCRIPT + textwrap.dedent(code))
+    command = [sys.executable, "-W", "error", str(script), *map(str, arguments)]
+    env = {**os.environ, "PYTHONPATH": str(HERE.parents[1]), **(env or {})}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, cwd=folder)
+    output, errors = process.communicate(timeout=240)
+    return process.returncode, output, errors
+
+
+KILLED = """
+def step(self, batch, number, original=Regression.training_step):
+    if (self.current_epoch, number) == (2, 1):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(self, batch, number)
+Regression.training_step = step
+train("toy-retrain", read_csv(folder + "/bright.csv"), out, TrainConfig(**settings), runtime=Runtime("cpu"))
+"""
+
+
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGINT", "SIGTERM"])
+def test_killed_in_the_middle(table, tmp_path, monkeypatch, how):
+    """In the third epoch; the same call again goes on, to the same result."""
+    run(table, tmp_path / "whole", changed(epochs=5), "toy-retrain")
+    stepped, steps = Regression.training_step, []
+    if how == "SIGKILL":
+        code, _, errors = python(KILLED, tmp_path / "photos", tmp_path / "out")
+        assert code == -signal.SIGKILL, errors
+    else:
+
+        def step(self, batch, number):
+            if (self.current_epoch, number) == (2, 1):
+                os.kill(os.getpid(), getattr(signal, how))
+            return stepped(self, batch, number)
+
+        monkeypatch.setattr(Regression, "training_step", step)
+        with undisturbed(), pytest.raises(KeyboardInterrupt):
+            run(table, tmp_path / "out", changed(epochs=5), "toy-retrain")
+    assert (tmp_path / "out" / "last.ckpt").is_file()
+    assert not (tmp_path / "out" / "card.json").exists()
+    monkeypatch.setattr(Regression, "training_step", lambda self, *args: steps.append(0) or stepped(self, *args))
+    run(table, tmp_path / "out", changed(epochs=5), "toy-retrain")
+    assert len(steps) == 9  # three whole epochs of three steps
+    assert_same_result(tmp_path / "out", tmp_path / "whole", rtol=1e-5, atol=1e-6)
+
+
+def test_a_folder_that_was_moved_meanwhile(table, tmp_path, monkeypatch):
+    """The best epoch of before is still known."""
+    values = [0.9, 0.1, 0.2, 0.3]
+    pretend(monkeypatch, values)
+    config = changed(epochs=4)
+    run(table, tmp_path / "whole", config)
+    stepped = Regression.training_step
+
+    def stop(self, batch, number):
+        if self.current_epoch == 2:
+            raise MemoryError
+        return stepped(self, batch, number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Regression, "training_step", stop)
+        with pytest.raises(MemoryError):
+            run(table, tmp_path / "out", config)
+    (tmp_path / "out").rename(tmp_path / "moved")
+    model = run(table, tmp_path / "moved", config)
+    assert model.card.metrics["epoch"] == 1
+    assert_same_result(tmp_path / "moved", tmp_path / "whole")
+    assert not (tmp_path / "out").exists()
+
+
+def test_interrupted_while_decoding(table, tmp_path, monkeypatch):
+    handler = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patch, undisturbed():
+        patch.setattr("memviz.training.data.prepare", lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            run(table, tmp_path / "out")
+    assert signal.getsignal(signal.SIGINT) is handler
+    run(table, tmp_path / "out")
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+@pytest.mark.parametrize("step", [0, 2])
+def test_divergence(table, tmp_path, monkeypatch, epoch, step):
+    """In the first or a later epoch, and, where only the last step goes wrong, found by the validation."""
+
+    def explode(self, batch, number, original=Regression.training_step):
+        loss = original(self, batch, number)
+        return loss * float("nan") if (self.current_epoch, number) == (epoch, step) else loss
+
+    monkeypatch.setattr(Regression, "training_step", explode)
+    with undisturbed(), pytest.raises(TrainingError, match=r"diverged in epoch \d.*learning_rate than 0\.3"):
+        run(table, tmp_path / "out", changed(epochs=epoch + 1))
+    with undisturbed(), pytest.raises(TrainingError, match="diverged"):
+        run(table, tmp_path / "out", changed(epochs=epoch + 1))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"accelerator": "gpuu"}, {"accelerator": "gpu"}, {"precision": "17"}, {"precision": "bf16-true"}]
+)
+def test_machines_that_are_not_there(table, tmp_path, wrong):
+    if "gpu" in wrong.values() and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with undisturbed(), pytest.raises(TrainingError, match=next(iter(wrong.values()))):
+        run(table, tmp_path / "out", runtime=Runtime(**{"accelerator": "cpu"} | wrong))
+
+
+def test_unknown_names(table, tmp_path):
+    with pytest.raises(memviz.errors.ModelError, match="no model 'toyy'"):
+        run(table, tmp_path / "out", name="toyy")
+    with pytest.raises(WeightsError):
+        run(table, tmp_path / "out", weights=tmp_path / "missing.safetensors")
+    assert not (tmp_path / "out").exists()
+
+
+def test_tensorboard(table, tmp_path):
+    before = files(tmp_path)
+    with undisturbed():
+        run(table, tmp_path / "out", runtime=Runtime("cpu", logger="tensorboard"))
+    assert any("events.out" in name and name.startswith("out/tensorboard") for name in files(tmp_path) - before)
+
+
+WANDB = """
+import wandb
+for number in range(2):
+    train("toy", read_csv(folder + "/bright.csv"), f"{out}/{number}", TrainConfig(**settings | {"seed": number}),
+          runtime=Runtime("cpu", logger="wandb"))
+    assert wandb.run is None
+"""
+
+
+def test_wandb_offline(table, tmp_path):
+    home, before = tmp_path / "home", files(tmp_path)
+    home.mkdir()
+    env = {"WANDB_MODE": "offline", "HOME": str(home), "WANDB_API_KEY": ""}
+    code, _, errors = python(WANDB, tmp_path / "photos", tmp_path / "runs", env=env)
+    assert code == 0, errors
+    made = {name for name in files(tmp_path) - before if not name.startswith(("home/", "script"))}
+    assert all(name.startswith("runs/") for name in made), made
+    for number in range(2):
+        assert len([name for name in made if re.match(rf"runs/{number}/wandb/.*\.wandb$", name)]) == 1
+
+
+TWO = """
+runtime = Runtime("cpu", devices=2)
+settings |= {"batch_size": 16}  # of 24 photographs each process has twelve
+model = train("toy-retrain", read_csv(folder + "/bright.csv"), out, TrainConfig(**settings), runtime=runtime)
+print("done", model.card.metrics["epoch"])
+"""
+
+
+@pytest.mark.slow
+def test_two_processes(table, tmp_path):
+    code, output, errors = python(TWO, tmp_path / "photos", tmp_path / "out")
+    assert code == 0, errors
+    assert output.count("done") == 2
+    rows = history(tmp_path / "out")
+    assert rows["epoch"].tolist() == rows["step"].tolist() == [1, 2, 3, 4, 5]
+    assert rows.notna().all(axis=None)
+    assert rows["train_mse"].iloc[-1] < rows["train_mse"].iloc[0]
+    left = {path.name for path in (tmp_path / "out").iterdir()}
+    assert not left & {"cache", "last.ckpt", "best.ckpt"}
