@@ -17,7 +17,7 @@ from PIL import Image
 
 from memviz.errors import ImageError, StoreError, TrainingError
 from memviz.images import Split
-from memviz.training import Runtime, TrainConfig, search
+from memviz.training import Runtime, TrainConfig, search, train
 from memviz.training.search import _next, _study, best
 from memviz.training.train import BEST, LAST
 
@@ -78,6 +78,17 @@ def test_trials_share_the_split_and_the_photographs(table, tmp_path, monkeypatch
     assert len(read) == len(table)
 
 
+@pytest.mark.parametrize("cached", [True, False])
+def test_frozen_parts_run_once_for_all_trials(table, tmp_path, cached):
+    config = TrainConfig.from_dict(QUICK.to_dict() | {"cache_frozen": cached})
+    found = search("toy", table, tmp_path / "out", config, trials=3, progress=False)
+    assert len([*tmp_path.rglob("resnet-*.npy")]) == cached
+    last = found.iloc[-1]
+    settings = {name: float(last[name]) for name in RANGES}
+    alone = train("toy", table, tmp_path / "alone", TrainConfig.from_dict(config.to_dict() | settings), progress=False)
+    assert alone.card.metrics["val_spearman"] == last["val_spearman"]
+
+
 def test_more_trials_are_added_as_if_asked_for_at_once(table, tmp_path, monkeypatch):
     whole = run(table, tmp_path / "whole", trials=10)  # beyond the spread ones
     run(table, tmp_path / "out", trials=1)
@@ -113,16 +124,12 @@ KILLED = """
 import sys, torch
 sys.path[:0] = {path!r}
 torch.set_num_threads(1)
-from tiny import Toy
+from toys import TOYS
 from memviz.images import read_csv
-from memviz.models import InputSpec, registry
-from memviz.models.registry import Architecture
+from memviz.models.registry import ARCHITECTURES
 from memviz.training import TrainConfig, search
-registry.ARCHITECTURES["toy-retrain"] = Architecture(
-    "toy-retrain", "a toy", Toy, InputSpec(size=(16, 16), resize=18), "memorability"
-)
-if __name__ == "__main__":
-    search("toy-retrain", read_csv({csv!r}), {out!r}, TrainConfig.from_dict({config!r}), trials=3, progress=False)
+ARCHITECTURES.update(TOYS)
+search("toy-retrain", read_csv({csv!r}), {out!r}, TrainConfig.from_dict({config!r}), trials=3, progress=False)
 """
 
 
