@@ -170,10 +170,10 @@ def claim(out: Path, run: dict[str, Any], work: str) -> None:
     """Makes `out` the folder of this run of a "training" or a "search"; one of another run is refused."""
     run = {"kind": f"memviz-{work}", "format": FORMAT, **run}
     if (out / RUN).is_file():
-        found, wanted = _flat(read_json(out / RUN)), _flat(run)
-        differing = [key for key, value in wanted.items() if key not in found or found[key] != value]
-        if differing:
-            described = "; ".join(f"{key} was {found.get(key)}, now {wanted[key]}" for key in differing)
+        there = read_json(out / RUN)
+        found, wanted = _flat({key: there.get(key) for key in run}), _flat(run)
+        if differing := [key for key in {**wanted, **found} if found.get(key) != wanted.get(key)]:
+            described = "; ".join(f"{key} was {found.get(key)}, now {wanted.get(key)}" for key in differing)
             raise StoreError(f"{out} holds another {work} ({described}). Give another folder, or the same settings.")
     elif out.is_dir() and any(not path.name.startswith(WRITING) for path in out.iterdir()):
         raise StoreError(f"{out} is not empty and holds no {work}. Give a new folder.")

@@ -1,0 +1,71 @@
+import pytest
+import torch
+from helpers import undisturbed
+from tiny import Toy
+from torch import nn
+from torchvision.models import resnet50
+
+import memviz
+from memviz.training.initialize import initialize
+
+
+def states(network):
+    return {name: value.clone() for name, value in network.state_dict().items()}
+
+
+@pytest.mark.parametrize("score", [0.2, 0.75])
+def test_through_a_sigmoid_the_first_scores_are_the_score(score):
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 1), nn.Sigmoid())
+    initialize(network, score, seed=0)
+    torch.testing.assert_close(network(torch.rand(4, 3, 8, 8)), torch.full((4, 1), score), rtol=0, atol=0.02)
+
+
+def test_without_a_sigmoid_the_bias_is_the_score():
+    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 5), nn.ReLU(), nn.Linear(5, 1))
+    initialize(network, 0.4, seed=0)
+    assert network[-1].bias.item() == pytest.approx(0.4)
+
+
+def test_parts_besides_stay():
+    network = Toy()
+    before = states(network)
+    initialize(network, 0.75, seed=0, besides=["resnet"])
+    changed = {
+        name.partition(".")[0] for name, value in states(network).items() if not torch.equal(value, before[name])
+    }
+    assert changed == {"alexnet", "head"}
+
+
+def test_the_seed_decides_and_nothing_else():
+    one, same, other = Toy(), Toy(), Toy()
+    with undisturbed():
+        for network, seed in ((one, 0), (same, 0), (other, 1)):
+            initialize(network, 0.75, seed)
+    assert torch.equal(one.alexnet[0].weight, same.alexnet[0].weight)
+    assert not torch.equal(one.alexnet[0].weight, other.alexnet[0].weight)
+
+
+def test_signals_neither_vanish_nor_grow():
+    torch.manual_seed(0)
+    layers = [part for _ in range(15) for part in (nn.Conv2d(32, 32, 3, padding=1), nn.ReLU())]
+    network = nn.Sequential(*layers, nn.Flatten(), nn.Linear(32 * 64, 1))
+    pictures = torch.randn(4, 32, 8, 8)
+    plain = network[:-2](pictures).pow(2).mean()
+    initialize(network, 0.5, seed=0)
+    assert 0.05 < network[:-2](pictures).pow(2).mean() < 5  # zeros at the border take a little in each layer
+    assert plain < 1e-3
+
+
+def test_a_resnet_in_evaluation_mode_keeps_its_scale():
+    network = resnet50(weights=None).eval()
+    initialize(network, 0.5, seed=0)
+    with torch.no_grad():
+        maps = network.layer4(network.layer3(network.layer2(network.layer1(torch.rand(1, 64, 16, 16)))))
+    assert 1e-3 < maps.abs().mean() < 1e3
+
+
+def test_an_untrained_memnet_says_the_mean_of_lamem(originals):
+    model = memviz.load_model("memnet", weights=None)
+    initialize(model.module, 0.75, seed=0)
+    scores = model.score([originals["coffee.png"], originals["rocket.jpg"]])["memorability"]
+    assert scores.tolist() == pytest.approx([0.75, 0.75], abs=0.05)

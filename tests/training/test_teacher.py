@@ -1,0 +1,141 @@
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import unchanged, undisturbed
+from scipy.stats import spearmanr
+from tiny import Toy
+from toys import bright
+
+import memviz
+from memviz.errors import ImageError, StoreError, TrainingError
+from memviz.models import InputSpec
+from memviz.training import Runtime, Teacher, TrainConfig, teacher, train
+
+INPUTS = InputSpec(size=(16, 16), resize=18)
+CPU = Runtime(accelerator="cpu")
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Photographs in two folders."""
+    bright(tmp_path / "photos" / "more", 24)
+    (tmp_path / "photos" / "some, with a comma").mkdir()
+    for path in sorted((tmp_path / "photos" / "more").glob("*.png"))[12:]:
+        path.rename(tmp_path / "photos" / "some, with a comma" / path.name)
+    return tmp_path / "photos"
+
+
+def model(scale=1.0):
+    wrapped = memviz.wrap(Toy().eval(), INPUTS, "teacher", output="memorability")
+    wrapped.module.head.weight.data *= scale
+    return wrapped
+
+
+def test_scores_are_those_of_the_model(photos, tmp_path):
+    taught = model()
+    with unchanged(taught.module), undisturbed():
+        table = Teacher(taught, photos).table(tmp_path / "out")
+    wanted = taught.score(photos)
+    assert table["path"].tolist() == [os.path.abspath(path) for path in wanted["path"]]
+    np.testing.assert_array_equal(table["score"].astype("float32"), wanted["memorability"])
+    assert table["file"][0] == "more/000.png"
+    assert set(table["source"]) == {"photos"}
+    assert table.attrs["dataset"]["target"] == "memorability as teacher predicts it"
+    again = Teacher(taught, photos).table(tmp_path / "out")
+    pd.testing.assert_frame_equal(again, table, check_exact=True)
+
+
+def test_an_interrupted_pass_goes_on(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(teacher, "CHUNK", 5)
+    taught = model()
+    whole = Teacher(taught, photos).table(tmp_path / "whole")
+    scored, score = [], taught.score
+
+    def stop(paths, **options):
+        if len(scored) == 2:
+            raise KeyboardInterrupt
+        scored.append(len(paths))
+        return score(paths, **options)
+
+    monkeypatch.setattr(taught, "score", stop)
+    with pytest.raises(KeyboardInterrupt):
+        Teacher(taught, photos).table(tmp_path / "out")
+    counted = []
+    monkeypatch.setattr(taught, "score", lambda paths, **options: counted.append(len(paths)) or score(paths, **options))
+    pd.testing.assert_frame_equal(Teacher(taught, photos).table(tmp_path / "out"), whole, check_exact=True)
+    assert counted == [5, 5, 4]
+
+
+def test_unreadable_files_are_named_and_left_out(photos, tmp_path):
+    damaged = sorted(photos.rglob("*.png"))[3]
+    damaged.write_bytes(b"no picture")
+    with pytest.warns(UserWarning, match=rf"1 unreadable.*\n.*{damaged.name}"):
+        table = Teacher(model(), photos).table(tmp_path / "out")
+    assert str(damaged) not in table["path"].tolist()
+    assert len(table) == 23
+
+
+def test_unreadable_files_are_not_tried_again(photos, tmp_path, monkeypatch):
+    sorted(photos.rglob("*.png"))[3].write_bytes(b"no picture")
+    taught = model()
+    with pytest.warns(UserWarning, match="unreadable"):
+        first = Teacher(taught, photos).table(tmp_path / "out")
+    monkeypatch.setattr(taught, "score", lambda *args, **kwargs: pytest.fail("scored again"))
+    pd.testing.assert_frame_equal(Teacher(taught, photos).table(tmp_path / "out"), first)
+
+
+def test_no_photograph_is_readable(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    with (
+        pytest.warns(UserWarning, match="unreadable"),
+        pytest.raises(TrainingError, match=r"None of the 1 photographs can be read; the first is .*a\.png"),
+    ):
+        Teacher(model(), tmp_path / "a.png").table(tmp_path / "out")
+
+
+def test_another_teacher_is_refused(photos, tmp_path):
+    Teacher(model(), photos).table(tmp_path / "out")
+    with pytest.raises(StoreError, match="scores of another teacher"):
+        Teacher(model(2.0), photos).table(tmp_path / "out")
+
+
+def test_who_cannot_teach(photos, tmp_path):
+    with pytest.raises(TrainingError, match="Toy gives no score"):
+        Teacher(memviz.wrap(Toy(), INPUTS), photos)
+    with pytest.raises(ImageError, match="nowhere"):
+        Teacher(model(), tmp_path / "nowhere").table(tmp_path / "out")
+
+
+def test_distillation(photos, tmp_path):
+    """A toy learns what a toy says; the card tells from whom, and how well on photographs that it has not seen."""
+    taught = model(20.0)
+    out, config = tmp_path / "out", TrainConfig(epochs=60, batch_size=8, learning_rate=0.5, patience=60)
+    with unchanged(taught.module), undisturbed():
+        student = train("toy-retrain", Teacher(taught, photos), out, config, runtime=CPU)
+    assert student.card.distilled_from == Teacher(taught, photos).describe()
+    assert student.card.distilled_from["weights"] == taught.fingerprint()
+    listed = pd.read_csv(out / "photographs.csv")
+    test = listed[listed["part"] == "test"]
+    scores = taught.score(list(test["path"]))["memorability"]
+    np.testing.assert_allclose(test["score"], scores, rtol=1e-6)
+    learned = student.score(list(test["path"]))["memorability"]
+    assert student.card.metrics["test_spearman"] == pytest.approx(spearmanr(scores, learned).statistic)
+    train_part = listed[listed["part"] == "train"]
+    learned = student.score(list(train_part["path"]))["memorability"]
+    assert spearmanr(train_part["score"], learned).statistic > 0.8
+    assert memviz.load_model(out).card.distilled_from == student.card.distilled_from
+
+
+def test_a_distillation_that_was_finished_needs_no_photographs_pass(photos, tmp_path, monkeypatch):
+    taught, config = model(), TrainConfig(epochs=1, batch_size=8)
+    first = train("toy", Teacher(taught, photos), tmp_path / "out", config, runtime=CPU)
+    monkeypatch.setattr(taught, "score", lambda *args, **kwargs: pytest.fail("scored again"))
+    assert train("toy", Teacher(taught, photos), tmp_path / "out", config, runtime=CPU).card == first.card
+    shutil.rmtree(tmp_path / "photos" / "more")
+    with pytest.raises(StoreError, match=r"data\.photographs was 24, now 12"):
+        train("toy", Teacher(taught, photos), tmp_path / "out", config, runtime=CPU)
+    assert Path(tmp_path / "out" / "teacher.csv").is_file()
