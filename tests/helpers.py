@@ -53,7 +53,7 @@ def _same(a, b):
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Fails if the block changed a global: random states, default type and device, threads, hooks, signals and more."""
+    """Fails if the block changed a global: random states, defaults, grad mode, threads, hooks, signals."""
     before = _globals()
     try:
         yield

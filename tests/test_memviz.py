@@ -7,10 +7,14 @@ import pytest
 import memviz
 
 PUBLIC = {
-    "Index", "InputSpec", "MemvizError", "Model", "Renders", "Report", "build_index", "evaluate", "gallery",
-    "list_models", "load_index", "load_model", "objectives", "render", "sample_photos", "wrap",
+    "Index", "InputSpec", "MemvizError", "Model", "Renders", "Report", "Runtime", "Teacher", "TrainConfig",
+    "build_index", "evaluate", "gallery", "list_models", "load_index", "load_model", "objectives", "render",
+    "sample_photos", "train", "wrap",
 }  # fmt: skip
-HEAVY = ("torch", "torchvision", "lucent", "numpy", "pandas", "matplotlib", "skimage", "sklearn", "resmem", "rich")
+HEAVY = (
+    "torch", "torchvision", "lucent", "numpy", "pandas", "matplotlib", "skimage", "sklearn", "resmem", "rich",
+    "pytorch_lightning", "torchmetrics", "optuna", "wandb", "tensorboard",
+)  # fmt: skip
 
 
 def python(code):
@@ -21,6 +25,26 @@ def python(code):
 
 def test_import_is_light():
     loaded = python(f"import sys, memviz; print([name for name in {HEAVY} if name in sys.modules])")
+    assert loaded.strip() == "[]"
+
+
+@pytest.mark.parametrize("command", ["", "train"])
+def test_help_is_light(command):
+    """Only typer's own rich is loaded."""
+    code = (
+        "import contextlib, io, sys; from memviz.cli import main\n"
+        f"sys.argv = ['memviz', *{command!r}.split(), '--help']\n"
+        "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()): main()\n"
+        f"print([name for name in {HEAVY} if name in sys.modules and name != 'rich'])"
+    )
+    assert python(code).strip() == "[]"
+
+
+def test_models_are_explored_without_what_trains_them():
+    loaded = python(
+        "import sys, memviz; memviz.load_model; memviz.render; memviz.evaluate\n"
+        "print([name for name in ('pytorch_lightning', 'torchmetrics', 'optuna', 'wandb') if name in sys.modules])"
+    )
     assert loaded.strip() == "[]"
 
 

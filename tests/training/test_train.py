@@ -168,11 +168,11 @@ def test_what_is_trained_along_moves(table, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"config": changed(momentum=0.5)}, r"\(config.momentum was 0.9, now 0.5\)"),
+        ({"config": changed(momentum=0.5)}, r"config.momentum was 0.9, now 0.5"),
         ({"name": "toy-retrain"}, r"model was toy, now toy-retrain"),
         ({"split": Split(0, (0.5, 0.5, 0), ("bright/1",), ("bright/2",), ())}, r"split was None, now "),
         ({"table": "fewer"}, r"data.photographs was 40, now 39"),
-        ({"table": "other scores"}, r"\(data.files was "),
+        ({"table": "other scores"}, r"data.files was "),
         ({"weights": True}, r"start.weights was random, now "),
     ],
 )
@@ -187,6 +187,13 @@ def test_other_settings_in_the_same_folder(table, tmp_path, change, message):
         given["weights"] = tmp_path / "out"
     with pytest.raises(StoreError, match=message):
         run(**given)
+
+
+def test_an_option_that_is_no_longer_given(tmp_path):
+    training.claim(tmp_path, {"options": {"head": "small"}}, "training")
+    training.claim(tmp_path, {"options": {"head": "small"}}, "training")
+    with pytest.raises(StoreError, match=r"\(options.head was small, now None\)"):
+        training.claim(tmp_path, {"options": {}}, "training")
 
 
 def test_a_folder_of_something_else(table, tmp_path):
