@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from memviz.cli import demo, evaluate, gallery, index, layers, models, render, score, top, train
+from memviz.cli import demo, evaluate, gallery, index, layers, models, render, score, search, top, train
 
 app = typer.Typer(
     name="memviz",
@@ -19,6 +19,7 @@ for command in (
     score.score,
     evaluate.evaluate,
     train.train,
+    search.search,
     render.render,
     index.index,
     top.top,

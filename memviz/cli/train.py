@@ -3,78 +3,85 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from memviz.cli.common import Options, Workers
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from memviz.training import Teacher
+
+Trained = Annotated[
+    str, typer.Argument(help="memnet, resmem (its ResNet frozen), resmem-retrain, m3m, ...; see `memviz models`.")
+]
+Sources = Annotated[
+    list[str] | None,
+    typer.Option("--data", help="lamem=DIR, memcat=DIR, or csv=FILE with columns path and score; may be repeated."),
+]
+TeacherName = Annotated[
+    str | None, typer.Option(help="Learn this model's scores of --images, instead of --data.", show_default=False)
+]
+Images = Annotated[list[Path] | None, typer.Option(help="Photographs for --teacher; may be repeated.")]
+ConfigFile = Annotated[Path | None, typer.Option(help="A TOML file of settings, as experiments/table1 has.")]
+Changes = Annotated[list[str] | None, typer.Option("--set", help="A setting over the file's, as learning_rate=0.001.")]
+SplitFile = Annotated[Path | None, typer.Option(help="A split.json instead of a new split.")]
+StartWeights = Annotated[str | None, typer.Option(help="Start from these: 'published', a file, a folder.")]
+Backbones = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="ADDRESS=FILE for a pretrained part, as resnet=resnet152.pth, may be repeated; 'random' to try out. "
+        "By default torchvision downloads them."
+    ),
+]
+Cache = Annotated[
+    Path | None, typer.Option(help="Keep decoded photographs and frozen outputs here for other trainings.")
+]
 Logger = Annotated[
     Literal["csv", "tensorboard", "wandb"],
     typer.Option(help="Beside history.csv; wandb is offline unless you are logged in."),
 ]
+Accelerator = Annotated[str, typer.Option(help="cpu, gpu, mps; 'auto' takes a GPU where there is one.")]
+Precision = Annotated[str, typer.Option(help="As Lightning's: 32-true, 16-mixed; 'auto' is 16-mixed on CUDA.")]
 
 
 def train(
-    model: Annotated[
-        str, typer.Argument(help="memnet, resmem (its ResNet frozen), resmem-retrain, m3m, ...; see `memviz models`.")
-    ],
+    model: Trained,
     out: Annotated[Path, typer.Option(help="The training's folder; `load_model` takes it.", show_default=False)],
-    data: Annotated[
-        list[str] | None,
-        typer.Option(help="lamem=DIR, memcat=DIR, or csv=FILE with columns path and score; may be repeated."),
-    ] = None,
-    teacher: Annotated[
-        str | None, typer.Option(help="Learn this model's scores of --images, instead of --data.", show_default=False)
-    ] = None,
-    images: Annotated[list[Path] | None, typer.Option(help="Photographs for --teacher; may be repeated.")] = None,
-    config: Annotated[Path | None, typer.Option(help="A TOML file of settings, as experiments/table1 has.")] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="A setting over the file's, as learning_rate=0.001.")
-    ] = None,
-    split: Annotated[Path | None, typer.Option(help="A split.json instead of a new split.")] = None,
-    weights: Annotated[str | None, typer.Option(help="Start from these: 'published', a file, a folder.")] = None,
-    backbone: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="ADDRESS=FILE for a pretrained part, as resnet=resnet152.pth, may be repeated; 'random' to try out. "
-            "By default torchvision downloads them."
-        ),
-    ] = None,
+    data: Sources = None,
+    teacher: TeacherName = None,
+    images: Images = None,
+    config: ConfigFile = None,
+    set_: Changes = None,
+    split: SplitFile = None,
+    weights: StartWeights = None,
+    backbone: Backbones = None,
     options: Options = None,
-    cache: Annotated[
-        Path | None, typer.Option(help="Keep decoded photographs and frozen outputs here for other trainings.")
-    ] = None,
+    cache: Cache = None,
     logger: Logger = "csv",
-    accelerator: Annotated[str, typer.Option(help="cpu, gpu, mps; 'auto' takes a GPU where there is one.")] = "auto",
+    accelerator: Accelerator = "auto",
     devices: Annotated[int, typer.Option(min=1, help="On each node; several train data-parallel.")] = 1,
     nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
-    precision: Annotated[
-        str, typer.Option(help="As Lightning's: 32-true, 16-mixed; 'auto' is 16-mixed on CUDA.")
-    ] = "auto",
+    precision: Precision = "auto",
     workers: Workers = 2,
 ) -> None:
     """Train a model on scored photographs, or on another model's scores."""
-    from memviz.cli.common import parse_options, read_data, read_model
+    from memviz.cli.common import parse_options
     from memviz.images import Split
-    from memviz.training import Runtime, Teacher, TrainConfig
+    from memviz.training import Runtime, TrainConfig
     from memviz.training import train as run
 
-    if (teacher is None) == (data is None) or (teacher is None) != (images is None):
-        raise typer.BadParameter("give either --data, or --teacher with --images.")
     trained = run(
         model,
-        Teacher(
-            read_model(teacher, "published", accelerator if accelerator in ("cpu", "mps") else "auto"), images or []
-        )
-        if teacher
-        else read_data(data or []),
+        read_targets(data, teacher, images, accelerator),
         out,
         TrainConfig.read(config, set_ or []),
         runtime=Runtime(accelerator, devices, nodes, precision, workers, logger),
         split=Split.load(split) if split else None,
         weights=weights,
-        backbones=_pairs(backbone) if backbone else "torchvision",
+        backbones=read_backbones(backbone),
         cache=cache,
         progress=True,
         **parse_options(options, run),
@@ -89,13 +96,30 @@ def train(
         )
 
 
-def _pairs(texts: list[str]) -> dict[str, str]:
-    """The parts of ["resnet=file.pth"]; "random" is no part at all."""
-    pairs = {}
+def read_targets(
+    data: list[str] | None, teacher: str | None, images: list[Path] | None, accelerator: str
+) -> pd.DataFrame | Teacher:
+    """What is learned: the photographs of --data, or those of --images with the scores of --teacher."""
+    from memviz.cli.common import read_data, read_model
+    from memviz.training import Teacher
+
+    if (teacher is None) == (data is None) or (teacher is None) != (images is None):
+        raise typer.BadParameter("give either --data, or --teacher with --images.")
+    if teacher is None:
+        return read_data(data or [])
+    device = accelerator if accelerator in ("cpu", "mps") else "auto"
+    return Teacher(read_model(teacher, "published", device), images or [])
+
+
+def read_backbones(texts: list[str] | None) -> dict[str, str] | str:
+    """What `train` takes, of ["resnet=file.pth"]; "random" is no part at all."""
+    if not texts:
+        return "torchvision"
+    files = {}
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals and text != "random":
             raise typer.BadParameter(f"{text!r}: write NAME=VALUE.", param_hint="--backbone")
         if equals:
-            pairs[key] = value
-    return pairs
+            files[key] = value
+    return files

@@ -5,6 +5,7 @@ Figures are 85 mm wide, a column of most journals; neither pyplot nor matplotlib
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter1d
 
@@ -199,8 +201,13 @@ def _colours(names: list[str]) -> dict[str, Any]:
 
 def _shades(figure: Figure, label: str, values: Mapping[str, float]) -> dict[str, Any]:
     """A colour for each value, and the bar that tells them."""
-    scale = ScalarMappable(LogNorm(min(values.values()), max(values.values())), _shaded())
-    bar = figure.colorbar(scale, ax=figure.axes, label=label, pad=0.02, aspect=30)
+    # From one power of ten to another, or a narrow range would have no number.
+    low = math.floor(math.log10(min(values.values())))
+    high = max(math.ceil(math.log10(max(values.values()))), low + 1)
+    scale = ScalarMappable(LogNorm(10.0**low, 10.0**high), _shaded())
+    # "0.001", since the powers that matplotlib would write are formulas, which the style does not read.
+    bar = figure.colorbar(scale, ax=figure.axes, label=label, pad=0.02, aspect=30, format="{x:g}")
+    bar.ax.yaxis.set_minor_formatter(NullFormatter())
     bar.outline.set_linewidth(0.5)
     return dict(zip(values, scale.to_rgba(np.array(list(values.values()))), strict=True))
 

@@ -127,6 +127,9 @@ def test_shades_follow_the_learning_rate(logs):
     axes, bar = figure.axes
     assert bar.get_ylabel() == "Learning rate η"
     assert bar.get_ylim() == pytest.approx((1e-4, 1))
+    # And two beyond the ends, which are not drawn.
+    assert [tick.get_text() for tick in bar.get_yticklabels()][1:-1] == ["0.0001", "0.001", "0.01", "0.1", "1"]
+    assert {tick.get_text() for tick in bar.get_yticklabels(minor=True)} <= {""}
     colours = [to_hex(line.get_color()) for line in axes.lines[::2]]
     assert colours[1:5] == colours[6:10]  # the first is the best, and black
     assert len(set(colours[1:6])) == 5

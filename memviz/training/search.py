@@ -1,0 +1,287 @@
+"""The search for learning rate and momentum, as for the paper's figures 7 and 9."""
+
+from __future__ import annotations
+
+import logging
+import math
+import sqlite3
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from optuna import Study, create_study
+from optuna.distributions import BaseDistribution, FloatDistribution
+from optuna.samplers import TPESampler
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from memviz.errors import DivergedError, TrainingError
+from memviz.evaluation.plots import learning_curves, save
+from memviz.files import WRITING, replacing
+from memviz.images import Split
+from memviz.models import Model
+from memviz.models.registry import architecture
+from memviz.training.config import Runtime, TrainConfig
+from memviz.training.data import Photographs
+from memviz.training.module import without
+from memviz.training.teacher import Teacher
+from memviz.training.train import BEST, HISTORY, LAST, claim, describe, fit, opened, untrained
+
+STUDY, TRIALS, FIGURE = "study.db", "trials.csv", "search"
+# Optuna passes over trials that failed; from one that was pruned it learns to stay away.
+STATES: Mapping[TrialState, str] = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "failed"}
+SPREAD = 8
+
+
+def search(
+    name: str,
+    data: pd.DataFrame | Teacher,
+    out: str | Path,
+    config: TrainConfig | None = None,
+    *,
+    trials: int = 20,
+    learning_rate: tuple[float, float] = (1e-5, 1e-1),
+    momentum: tuple[float, float] = (0.5, 0.99),
+    runtime: Runtime | None = None,
+    split: Split | None = None,
+    weights: str | Path | None = None,
+    backbones: Mapping[str, str | Path] | str = "torchvision",
+    cache: str | Path | None = None,
+    progress: bool | None = None,
+    **options: str,
+) -> pd.DataFrame:
+    """Trains a model with several learning rates and momenta, to find those of the best validation Spearman.
+
+    The first eight are spread evenly over both ranges (a Latin hypercube, McKay et al. 1979); each of the others is
+    drawn where those before it did well, by Optuna's tree-structured Parzen estimator (Bergstra et al. 2011,
+    "Algorithms for Hyper-Parameter Optimization"). All start with the same weights and learn from the same photographs,
+    and the test part is not looked at.
+
+    The folder `out` gets `trials.csv`, `search.png` and `.pdf` (the validation rank correlation along each trial),
+    `split.json` and `photographs.csv`, `trials/NUMBER/history.csv`, and `study.db`, Optuna's own. The same call goes on
+    where an earlier one ended, also by SIGKILL: within the trial, from its last whole epoch, to the same result. With
+    more `trials` it adds to them. One process at a time may work in the folder.
+
+    Args:
+        name, data, split, weights, backbones, progress, options: as in `train`.
+        out: the search's folder.
+        config: all other settings; its learning rate and momentum do not count. Its seed is also that of the draws.
+        trials: how many there are in the end.
+        learning_rate: the lowest and the highest; drawn on a logarithmic scale.
+        momentum: the lowest and the highest.
+        runtime: as in `train`, with one device.
+        cache: as in `train`; None keeps it in `out/cache`, also afterwards, for the training with what was found.
+
+    Returns:
+        A row a trial: number, state ("finished", or "failed" where it diverged), learning_rate, momentum, val_spearman
+        (of its best epoch), epochs, folder (in `out`).
+
+    Raises:
+        StoreError: `out` holds a search with other settings.
+        TrainingError, ImageError, ModelError, WeightsError: as in `train`. A trial that diverges ends only itself.
+
+    Example:
+        >>> table = memviz.images.lamem("lamem")  # doctest: +SKIP
+        >>> found = search("memnet", table, "runs/search", TrainConfig(epochs=5), trials=12)  # doctest: +SKIP
+        >>> found.sort_values("val_spearman").iloc[-1]["learning_rate"]  # doctest: +SKIP
+    """
+    config, runtime, out = config or TrainConfig(), runtime or Runtime(), Path(out)
+    ranges = {"learning_rate": learning_rate, "momentum": momentum}
+    _check(config, ranges, trials, runtime)
+    fixed = {key: value for key, value in config.to_dict().items() if key not in ranges}
+    run = {
+        "model": name,
+        "options": options,
+        "config": fixed,
+        "ranges": {key: list(ends) for key, ends in ranges.items()},
+        **describe(data, split),
+        "start": untrained(name, config, weights, backbones, options).fingerprint(),
+    }
+    claim(out, run, "search")
+
+    photographs: Photographs | None = None
+    with _study(out) as study:
+        for trial in study.get_trials(deepcopy=False, states=tuple(STATES)):
+            _tidy(_folder(out, trial.number))
+        while len(finished := _table(study, out)) < trials:
+            start = untrained(name, config, weights, backbones, options)
+            frozen = without(start.module, architecture(name).frozen) if config.cache_frozen else {}
+            if photographs is None:
+                arrays = out / "cache" if cache is None else Path(cache)
+                photographs = opened(data, start, frozen, out, arrays, config, runtime, split, progress)
+                photographs.prepare_data()
+                photographs.setup("fit")
+            number, drawn = _next(study, ranges, config.seed)
+            if progress or (progress is None and sys.stderr.isatty()):
+                _announce(finished, trials, drawn)
+            _try(study, number, start, photographs, TrainConfig.from_dict(config.to_dict() | drawn), out, progress)
+            with replacing(out / TRIALS) as temporary:
+                _table(study, out).to_csv(temporary, index=False)
+    _draw(finished, out, name)
+    return finished
+
+
+def best(found: pd.DataFrame) -> pd.DataFrame:
+    """The finished trials of a search, the best first.
+
+    >>> table = pd.DataFrame({"number": [0, 1, 2], "state": "finished", "val_spearman": [0.1, None, 0.3]})
+    >>> best(table)["number"].tolist()
+    [2, 0]
+    """
+    return found.dropna(subset="val_spearman").sort_values("val_spearman", ascending=False, kind="stable")
+
+
+def _check(config: TrainConfig, ranges: Mapping[str, tuple[float, float]], trials: int, runtime: Runtime) -> None:
+    for key, ends in ranges.items():
+        if len(ends) != 2 or ends[0] > ends[1]:
+            raise TrainingError(f"{key} must be the lowest and the highest value; given was {ends!r}.")
+        for end in ends:
+            TrainConfig.from_dict(config.to_dict() | {key: end})  # which refuses what is not possible
+    if trials < 1:
+        raise TrainingError(f"trials must be 1 or more; given was {trials}.")
+    if runtime.devices * runtime.nodes > 1:
+        raise TrainingError(
+            f"A search trains on one device; given were {runtime.nodes} x {runtime.devices}. Search on one, and train "
+            "with what it finds on several."
+        )
+
+
+@contextmanager
+def _study(out: Path) -> Iterator[Study]:
+    """Optuna's study in `out`, silent, and closed afterwards."""
+    logger = logging.getLogger("optuna")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    path = (out / STUDY).resolve()
+    try:
+        # Made by ourselves, since an URL may not have all the signs that a path may.
+        storage = RDBStorage(
+            f"sqlite:///{STUDY}",
+            engine_kwargs={"creator": lambda: sqlite3.connect(path, timeout=60, check_same_thread=False)},
+        )
+        try:
+            yield create_study(storage=storage, study_name="memviz", direction="maximize", load_if_exists=True)
+        finally:
+            storage.remove_session()
+            storage.engine.dispose()
+    finally:
+        logger.setLevel(level)
+
+
+def _next(study: Study, ranges: Mapping[str, tuple[float, float]], seed: int) -> tuple[int, dict[str, float]]:
+    """The trial that was interrupted, or else a new one: its number, learning rate and momentum."""
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if trial.params.keys() == ranges.keys():
+            return trial.number, dict(trial.params)
+        study.tell(trial.number, state=TrialState.FAIL)  # killed while it was drawn
+    done = len(study.get_trials(deepcopy=False, states=tuple(STATES)))
+    if done < SPREAD and not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+        study.enqueue_trial(_spread(ranges, seed)[done])
+    # A sampler for each trial, so that a search that goes on draws what it would have drawn.
+    own = int(np.random.SeedSequence([seed % 2**64, done]).generate_state(1)[0])
+    study.sampler = TPESampler(seed=own, n_startup_trials=SPREAD)
+    space: dict[str, BaseDistribution] = {
+        key: FloatDistribution(*ends, log=key == "learning_rate") for key, ends in ranges.items()
+    }
+    asked = study.ask(space)
+    return asked.number, dict(asked.params)
+
+
+def _spread(ranges: Mapping[str, tuple[float, float]], seed: int) -> list[dict[str, float]]:
+    """As many settings as each range is divided into parts, with one in each part."""
+    random = np.random.default_rng(seed % 2**64)
+    points: list[dict[str, float]] = [{} for _ in range(SPREAD)]
+    for key, (low, high) in ranges.items():
+        shares = (random.permutation(SPREAD) + random.random(SPREAD)) / SPREAD
+        for point, share in zip(points, shares.tolist(), strict=True):
+            point[key] = low * (high / low) ** share if key == "learning_rate" else low + (high - low) * share
+    return points
+
+
+def _announce(found: pd.DataFrame, trials: int, drawn: dict[str, float]) -> None:
+    leading = best(found)
+    so_far = (
+        f"; best so far {leading['val_spearman'].iloc[0]:.3f} with {_label(leading.iloc[0])}" if len(leading) else ""
+    )
+    print(f"Trial {len(found) + 1} of {trials}: {_label(drawn)}{so_far}", file=sys.stderr, flush=True)
+
+
+def _try(
+    study: Study,
+    number: int,
+    start: Model,
+    photographs: Photographs,
+    config: TrainConfig,
+    out: Path,
+    progress: bool | None,
+) -> None:
+    """Trains with the settings of a trial, and tells Optuna its best validation Spearman."""
+    folder = _folder(out, number)
+    claim(folder, {"model": start.name, "config": config.to_dict()}, "training")
+    try:
+        module, _ = fit(start, photographs, folder, config, progress)
+    except DivergedError:
+        values = []
+    else:
+        values = [row["val_spearman"] for row in module.history if math.isfinite(row["val_spearman"])]
+    if values:
+        study.tell(number, max(values))
+    else:
+        study.tell(number, state=TrialState.PRUNED)
+    _tidy(folder)
+
+
+def _tidy(folder: Path) -> None:
+    """Of a trial that is over, only small files are kept."""
+    for path in (folder / LAST, folder / BEST, *folder.glob(f"{WRITING}*")):
+        path.unlink(missing_ok=True)
+
+
+def _folder(out: Path, number: int) -> Path:
+    return out / "trials" / f"{number:03d}"
+
+
+def _table(study: Study, out: Path) -> pd.DataFrame:
+    rows = [_row(trial, out) for trial in study.get_trials(deepcopy=False, states=tuple(STATES))]
+    return pd.DataFrame(rows, columns=list(_COLUMNS)).astype(_COLUMNS)
+
+
+_COLUMNS = {
+    "number": int,
+    "state": str,
+    "learning_rate": float,
+    "momentum": float,
+    "val_spearman": float,
+    "epochs": int,
+    "folder": str,
+}
+
+
+def _row(trial: FrozenTrial, out: Path) -> dict[str, object]:
+    folder = _folder(out, trial.number)
+    history = folder / HISTORY
+    return {
+        "number": trial.number,
+        "state": STATES[trial.state],
+        **trial.params,
+        "val_spearman": trial.value,
+        "epochs": len(pd.read_csv(history)) if history.is_file() else 0,
+        "folder": folder.relative_to(out).as_posix(),
+    }
+
+
+def _label(trial: Mapping[str, float] | pd.Series) -> str:
+    return f"η = {trial['learning_rate']:.3g}, γ = {trial['momentum']:.3g}"
+
+
+def _draw(found: pd.DataFrame, out: Path, name: str) -> None:
+    """The figure, from the lowest learning rate to the highest, of the trials that did not fail; none without them."""
+    logs, rates = {}, {}
+    for _, trial in found[found["state"] == "finished"].sort_values("learning_rate").iterrows():
+        label = _label(trial) if _label(trial) not in logs else f"{_label(trial)} ({trial['number']})"
+        logs[label], rates[label] = out / trial["folder"] / HISTORY, trial["learning_rate"]
+    if logs:
+        save(learning_curves(logs, title=name, shades=("Learning rate η", rates)), out / FIGURE)
