@@ -489,6 +489,7 @@ for number in range(2):
 """
 
 
+@pytest.mark.slow
 def test_wandb_offline(table, tmp_path):
     home, before = tmp_path / "home", files(tmp_path)
     home.mkdir()
