@@ -99,10 +99,7 @@ def prepare(
         StoreError: the disk is too small for the arrays.
     """
     check_readable(table)
-    files = [
-        (name, os.path.getsize(path), os.stat(path).st_mtime_ns)
-        for name, path in zip(names(table), table["path"], strict=True)
-    ]
+    files = [(name, file_state(path)) for name, path in zip(names(table), table["path"], strict=True)]
     source = {"inputs": pixel_spec(inputs).to_dict(), "files": digest(files)}
     shape = (len(table), 3, *inputs.size)
     folder.mkdir(parents=True, exist_ok=True)
@@ -236,6 +233,12 @@ def _check_room(folder: Path, needed: int) -> None:
 def _sha256(path: str) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def file_state(path: str) -> str:
+    """Size and time of the last change, by which a file is known to be the one that was read before."""
+    status = os.stat(path)
+    return f"{status.st_size} {status.st_mtime_ns}"
 
 
 def digest(content: Any) -> str:

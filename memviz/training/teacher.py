@@ -15,14 +15,14 @@ from typing import Any
 
 import pandas as pd
 
-from memviz.errors import StoreError, TrainingError
-from memviz.files import read_json, replacing, write_json
+from memviz.errors import TrainingError
+from memviz.files import replacing
 from memviz.images import list_images
 from memviz.images.scored import scored
 from memviz.models import Model
 from memviz.progress import progress as show_progress
+from memviz.training.prepared import digest, file_state
 
-SCORES, MANIFEST = "teacher.csv", "teacher.json"
 CHUNK = 64  # photographs, after which an interrupted pass goes on
 
 
@@ -57,33 +57,29 @@ class Teacher:
             "outputs": self.model.outputs.to_dict(),
         }
 
-    def table(self, folder: Path, workers: int = 2, progress: bool | None = None) -> pd.DataFrame:
-        """The table of scored photographs; scores that `folder` has from an earlier call are not computed again.
+    def table(self, cache: Path, workers: int = 2, progress: bool | None = None) -> pd.DataFrame:
+        """The table of scored photographs; scores that `cache` has from an earlier call are not computed again.
 
         Files that cannot be read are left out, with a warning that names them.
-
-        Raises `StoreError` if `folder` has the scores of another teacher.
         """
-        manifest = self.describe()
-        known: dict[str, float | None] = {}
-        if (folder / MANIFEST).is_file():
-            if read_json(folder / MANIFEST) != manifest:
-                raise StoreError(f"{folder / SCORES} holds the scores of another teacher. Give another folder.")
-            if (folder / SCORES).is_file():
-                given = pd.read_csv(folder / SCORES)
-                known = dict(zip(given["path"], given["score"], strict=True))
-        else:
-            write_json(folder / MANIFEST, manifest)
-        missing = [path for path in self.paths if path not in known]
+        path = cache / f"teacher-{digest(self.describe())[:16]}.csv"
+        known: dict[str, tuple[float | None, str]] = {}
+        if path.is_file():
+            given = pd.read_csv(path, dtype={"state": str})
+            known = dict(zip(given["path"], zip(given["score"], given["state"], strict=True), strict=True))
+        states = {photograph: file_state(photograph) for photograph in self.paths}
+        missing = [photograph for photograph, state in states.items() if known.get(photograph, (0, ""))[1] != state]
         with show_progress(f"Scoring with {self.model.name}", len(missing), "images", progress) as advance:
             for first in range(0, len(missing), CHUNK):
                 chunk = missing[first : first + CHUNK]
                 found = self.model.score(chunk, workers=workers, progress=False)
-                known |= dict.fromkeys(chunk) | dict(zip(found["path"], found[self.model.output], strict=True))
-                with replacing(folder / SCORES) as temporary:
-                    pd.DataFrame({"path": list(known), "score": list(known.values())}).to_csv(temporary, index=False)
+                scores = dict(zip(found["path"], found[self.model.output], strict=True))
+                known |= {photograph: (scores.get(photograph), states[photograph]) for photograph in chunk}
+                with replacing(path) as temporary:
+                    rows = [(photograph, *known[photograph]) for photograph in known]
+                    pd.DataFrame(rows, columns=["path", "score", "state"]).to_csv(temporary, index=False)
                 advance(len(chunk))
-        scores = pd.Series(self.paths).map(known).astype(float)
+        scores = pd.Series(self.paths).map(lambda photograph: known[photograph][0]).astype(float)
         if not scores.notna().any():
             raise TrainingError(f"None of the {len(self.paths)} photographs can be read; the first is {self.paths[0]}.")
         paths = pd.Series(self.paths)[scores.notna()].reset_index(drop=True)

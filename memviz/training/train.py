@@ -79,8 +79,9 @@ def train(
         weights: to start from, as `load_model` takes them; None starts at random.
         backbones: of a start at random, the pretrained parts as `load_model` takes them: by default those of
             torchvision, as in the paper; `{}` leaves them random, which is of use only for trying out.
-        cache: where decoded photographs (155 KB each at 227 px) and frozen outputs (8 KB each for a ResNet) are kept
-            for other trainings on the same photographs; None keeps them in `out` until the training is finished.
+        cache: a folder where decoded photographs (155 KB each at 227 px), frozen outputs (8 KB each for a ResNet) and
+            a teacher's scores are kept for other trainings on the same photographs; None keeps them in `out` until the
+            training is finished.
         progress: None shows it on a terminal, True also in a log, False never.
         options: of the architecture, as `head="small"` for m3m.
 
@@ -225,7 +226,7 @@ def opened(
 ) -> Photographs:
     """The photographs for a training of `start`, with `frozen` parts whose outputs are computed once."""
     return Photographs(
-        lambda: _table(data, out, runtime, progress),
+        lambda: _table(data, cache, runtime, progress),
         out,
         cache,
         start.inputs,
@@ -238,8 +239,8 @@ def opened(
     )
 
 
-def _table(data: pd.DataFrame | Teacher, out: Path, runtime: Runtime, progress: bool | None) -> pd.DataFrame:
-    return data.table(out, runtime.workers, progress) if isinstance(data, Teacher) else data
+def _table(data: pd.DataFrame | Teacher, cache: Path, runtime: Runtime, progress: bool | None) -> pd.DataFrame:
+    return data.table(cache, runtime.workers, progress) if isinstance(data, Teacher) else data
 
 
 def _device(runtime: Runtime) -> torch.device:

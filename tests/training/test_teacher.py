@@ -1,11 +1,11 @@
 import os
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from helpers import unchanged, undisturbed
+from PIL import Image
 from scipy.stats import spearmanr
 from tiny import Toy
 from toys import bright
@@ -97,10 +97,23 @@ def test_no_photograph_is_readable(tmp_path):
         Teacher(model(), tmp_path / "a.png").table(tmp_path / "out")
 
 
-def test_another_teacher_is_refused(photos, tmp_path):
+def test_teachers_may_share_a_cache(photos, tmp_path):
     Teacher(model(), photos).table(tmp_path / "out")
-    with pytest.raises(StoreError, match="scores of another teacher"):
-        Teacher(model(2.0), photos).table(tmp_path / "out")
+    other = model(2.0)
+    table = Teacher(other, photos).table(tmp_path / "out")
+    np.testing.assert_array_equal(table["score"].astype("float32"), other.score(photos)["memorability"])
+
+
+def test_only_what_has_changed_is_scored_again(photos, tmp_path, monkeypatch):
+    taught = model()
+    Teacher(taught, photos).table(tmp_path / "out")
+    changed = sorted(photos.rglob("*.png"))[3]
+    Image.new("RGB", (30, 30), "red").save(changed)
+    scored, score = [], taught.score
+    monkeypatch.setattr(taught, "score", lambda paths, **options: scored.append(paths) or score(paths, **options))
+    table = Teacher(taught, photos).table(tmp_path / "out")
+    assert scored == [[str(changed)]]
+    assert table.set_index("path")["score"][str(changed)] == pytest.approx(score(changed)["memorability"][0])
 
 
 def test_who_cannot_teach(photos, tmp_path):
@@ -138,4 +151,3 @@ def test_a_distillation_that_was_finished_needs_no_photographs_pass(photos, tmp_
     shutil.rmtree(tmp_path / "photos" / "more")
     with pytest.raises(StoreError, match=r"data\.photographs was 24, now 12"):
         train("toy", Teacher(taught, photos), tmp_path / "out", config, runtime=CPU)
-    assert Path(tmp_path / "out" / "teacher.csv").is_file()
