@@ -12,7 +12,7 @@ from torchvision.models.resnet import Bottleneck
 LAST_LAYER = 1e-3
 
 
-def initialize(module: nn.Module, score: float, seed: int, besides: Collection[str] = ()) -> None:
+def initialize(module: nn.Module, score: float, seed: int, besides: Collection[str] = (), scale: float = 1.0) -> None:
     """Draws the convolutions and the last fully connected layer of `module` anew, in place.
 
     The convolutions' weights are normal with the variance 2 / inputs, which keeps the mean square of activations from
@@ -28,6 +28,7 @@ def initialize(module: nn.Module, score: float, seed: int, besides: Collection[s
         score: what an untrained network predicts, as the mean of the training scores.
         seed: of the weights; the global random state is not used.
         besides: addresses of parts that stay as they are.
+        scale: of the input's values, by which the first convolution's weights are divided.
 
     >>> network = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 1), nn.Sigmoid())
     >>> initialize(network, score=0.75, seed=0)
@@ -47,6 +48,9 @@ def initialize(module: nn.Module, score: float, seed: int, besides: Collection[s
                 nn.init.zeros_(part.bias)
         elif isinstance(part, Bottleneck):
             nn.init.zeros_(part.bn3.weight)
+    first = next((part for part in drawn if isinstance(part, nn.Conv2d)), None)
+    if first is not None:
+        first.weight.data /= scale
     last = [part for part in drawn if isinstance(part, nn.Linear)][-1]
     nn.init.normal_(last.weight, std=LAST_LAYER, generator=generator)
     if last.bias is not None:

@@ -16,6 +16,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
+from filelock import FileLock
 from PIL import Image
 from torch import Tensor, nn
 
@@ -170,10 +172,41 @@ def _array(
     progress: bool | None,
 ) -> tuple[Array, list[Any]]:
     """The array and a fact for each row, from disk or from what `produce(start)` yields: (count, arrays, facts)."""
-    key = digest({**source, "kind": KIND, "format": FORMAT, "shape": list(shape)})[:16]
+    source = {**source, "kind": KIND, "format": FORMAT}
+    key = digest({**source, "shape": list(shape)})[:16]
     path, facts_path = folder / f"{what}-{key}.npy", folder / f"{what}-{key}.json"
+    with _alone(folder / f"{what}-{key}.lock"):
+        return _computed(path, facts_path, source, shape, dtype, produce, label, progress)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Waits until no other training that shares the cache computes the same."""
+    lock = FileLock(path)
+    try:
+        lock.acquire()
+    except (NotImplementedError, OSError):  # some cluster file systems know no locks
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _computed(
+    path: Path,
+    facts_path: Path,
+    source: dict[str, Any],
+    shape: Sequence[int],
+    dtype: np.dtype[Any],
+    produce: Produce,
+    label: str,
+    progress: bool | None,
+) -> tuple[Array, list[Any]]:
     if path.is_file() and facts_path.is_file():
         return _opened(path, shape), _facts(facts_path, shape[0], shape[0])
+    folder = path.parent
     partial, state = folder / f"{path.name}.partial", folder / f"{path.name}.partial.json"
     facts = _facts(state, 0, shape[0]) if partial.is_file() and state.is_file() else []
     if facts:
@@ -181,6 +214,9 @@ def _array(
     else:
         _check_room(folder, math.prod(shape) * dtype.itemsize)
     array = np.lib.format.open_memmap(partial, "r+" if facts else "w+", dtype, tuple(shape))
+    if hasattr(os, "posix_fallocate"):  # or a disk that gets full would end the process without a word
+        with partial.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, os.path.getsize(partial))
 
     def save() -> None:
         array.flush()
@@ -197,7 +233,7 @@ def _array(
                 advance(count)
         finally:
             save()
-    write_json(facts_path, {"kind": KIND, "format": FORMAT, **source, "facts": facts})
+    write_json(facts_path, {**source, "facts": facts})
     os.replace(partial, path)
     state.unlink()
     return _opened(path, shape), facts

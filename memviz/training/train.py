@@ -163,6 +163,7 @@ def untrained(
             (START - start.outputs.shift) / start.outputs.scale + start.outputs.mean,
             config.seed,
             entry.backbones if isinstance(backbones, str) else backbones,
+            start.inputs.scale,
         )
     return start
 

@@ -69,3 +69,19 @@ def test_an_untrained_memnet_says_the_mean_of_lamem(originals):
     initialize(model.module, 0.75, seed=0)
     scores = model.score([originals["coffee.png"], originals["rocket.jpg"]])["memorability"]
     assert scores.tolist() == pytest.approx([0.75, 0.75], abs=0.05)
+
+
+def test_inputs_of_another_scale_give_the_same_signals():
+    one, other = (nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 1)) for _ in range(2))
+    initialize(one, 0.5, seed=0)
+    initialize(other, 0.5, seed=0, scale=255.0)
+    pictures = torch.rand(2, 3, 8, 8)
+    torch.testing.assert_close(one(pictures), other(255 * pictures))
+
+
+def test_memnet_caffe_starts_at_the_score():
+    from memviz.training.train import START, untrained
+
+    model = untrained("memnet-caffe", memviz.TrainConfig(), None, "torchvision", {})
+    pictures = model.inputs.from_tensor(torch.rand(2, 3, 227, 227), resize=False)
+    torch.testing.assert_close(model.outputs(model(pictures)), torch.full((2,), START), rtol=0, atol=0.1)

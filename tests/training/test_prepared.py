@@ -1,5 +1,6 @@
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -111,6 +112,22 @@ def test_a_second_call_reads_from_disk(run, part, monkeypatch):
     assert (first.sha256, first.unreadable) == (second.sha256, second.unreadable)
 
 
+def test_trainings_that_share_a_cache_compute_once(run, part):
+    with ThreadPoolExecutor(3) as pool:
+        found = [done.result() for done in [pool.submit(run) for _ in range(3)]]
+    assert sum(part.seen) == 80 + 3  # each photograph and its mirror image once, and three times a black picture
+    for other in found[1:]:
+        np.testing.assert_array_equal(other.frozen["part"], found[0].frozen["part"])
+
+
+def test_a_file_system_without_locks(run, monkeypatch):
+    def refuse(*_, **__):
+        raise NotImplementedError
+
+    monkeypatch.setattr("memviz.training.prepared.FileLock.acquire", refuse)
+    assert len(run().pixels) == 40
+
+
 def arrays(folder):
     return {path.name for path in folder.glob("*.npy")}
 
@@ -210,7 +227,7 @@ def test_there_is_no_room(run, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=40 * 3 * 16 * 16 - 1))
     with pytest.raises(StoreError, match="another disk"):
         run()
-    assert not list((tmp_path / "cache").iterdir())
+    assert {path.suffix for path in (tmp_path / "cache").iterdir()} == {".lock"}
 
 
 @pytest.mark.parametrize("damage", ["cut", "header", "shape", "notes", "no facts", "few facts"])
