@@ -176,7 +176,38 @@ def _array(
     key = digest({**source, "shape": list(shape)})[:16]
     path, facts_path = folder / f"{what}-{key}.npy", folder / f"{what}-{key}.json"
     with _alone(folder / f"{what}-{key}.lock"):
-        return _computed(path, facts_path, source, shape, dtype, produce, label, progress)
+        if path.is_file() and facts_path.is_file():
+            return _opened(path, shape), _facts(facts_path, shape[0], shape[0])
+        partial, state = folder / f"{path.name}.partial", folder / f"{path.name}.partial.json"
+        facts = _facts(state, 0, shape[0]) if partial.is_file() and state.is_file() else []
+        if facts:
+            _opened(partial, shape)  # open_memmap would fill up a file that was cut off
+        else:
+            _check_room(folder, math.prod(shape) * dtype.itemsize)
+        array = np.lib.format.open_memmap(partial, "r+" if facts else "w+", dtype, tuple(shape))
+        if hasattr(os, "posix_fallocate"):  # or a disk that gets full would end the process without a word
+            with partial.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, os.path.getsize(partial))
+
+        def save() -> None:
+            array.flush()
+            write_json(state, {"facts": facts})
+
+        with show_progress(label, shape[0] - len(facts), "images", progress) as advance:
+            try:
+                for number, (count, rows, new) in enumerate(produce(len(facts)), start=1):
+                    for row, value in rows.items():
+                        array[row] = value
+                    facts += [new[row] for row in sorted(new)]
+                    if number % SAVE_EVERY == 0:
+                        save()
+                    advance(count)
+            finally:
+                save()
+        write_json(facts_path, {**source, "facts": facts})
+        os.replace(partial, path)
+        state.unlink()
+        return _opened(path, shape), facts
 
 
 @contextmanager
@@ -192,51 +223,6 @@ def _alone(path: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _computed(
-    path: Path,
-    facts_path: Path,
-    source: dict[str, Any],
-    shape: Sequence[int],
-    dtype: np.dtype[Any],
-    produce: Produce,
-    label: str,
-    progress: bool | None,
-) -> tuple[Array, list[Any]]:
-    if path.is_file() and facts_path.is_file():
-        return _opened(path, shape), _facts(facts_path, shape[0], shape[0])
-    folder = path.parent
-    partial, state = folder / f"{path.name}.partial", folder / f"{path.name}.partial.json"
-    facts = _facts(state, 0, shape[0]) if partial.is_file() and state.is_file() else []
-    if facts:
-        _opened(partial, shape)  # open_memmap would fill up a file that was cut off
-    else:
-        _check_room(folder, math.prod(shape) * dtype.itemsize)
-    array = np.lib.format.open_memmap(partial, "r+" if facts else "w+", dtype, tuple(shape))
-    if hasattr(os, "posix_fallocate"):  # or a disk that gets full would end the process without a word
-        with partial.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, os.path.getsize(partial))
-
-    def save() -> None:
-        array.flush()
-        write_json(state, {"facts": facts})
-
-    with show_progress(label, shape[0] - len(facts), "images", progress) as advance:
-        try:
-            for number, (count, rows, new) in enumerate(produce(len(facts)), start=1):
-                for row, value in rows.items():
-                    array[row] = value
-                facts += [new[row] for row in sorted(new)]
-                if number % SAVE_EVERY == 0:
-                    save()
-                advance(count)
-        finally:
-            save()
-    write_json(facts_path, {**source, "facts": facts})
-    os.replace(partial, path)
-    state.unlink()
-    return _opened(path, shape), facts
 
 
 def _opened(path: Path, shape: Sequence[int]) -> Array:
