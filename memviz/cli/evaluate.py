@@ -29,8 +29,6 @@ def evaluate(
     """Compare predictions with people's scores."""
     from memviz.cli.common import read_data, read_model
     from memviz.evaluation.evaluate import evaluate
-    from memviz.evaluation.plots import density, save
-    from memviz.files import replacing
     from memviz.images import Split
 
     table = read_data(data)
@@ -39,11 +37,5 @@ def evaluate(
     loaded = read_model(model, weights, device, mean, options)
     report = evaluate(loaded, table, batch_size=batch_size, workers=workers, resamples=resamples, progress=True)
     if out is not None:
-        report.to_json(out / "report.json")
-        report.to_csv(out / "report.csv")
-        with replacing(out / "predictions.csv") as temporary:
-            report.predictions.to_csv(temporary, index=False)
-        label = (loaded.output or "score").replace("_", " ").capitalize()
-        predictions = report.predictions
-        save(density(predictions["truth"], predictions["prediction"], title=report.model, score=label), out / "density")
+        report.save(out)
     typer.echo(str(report))

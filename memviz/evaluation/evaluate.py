@@ -31,6 +31,7 @@ class Report:
 
     Attributes:
         model, weights: the model's name and fingerprint.
+        output: what the model predicts, as "memorability"; None if it does not say.
         dataset: what the table's `attrs["dataset"]` says of it.
         groups: a row for all images, each source, and each category of a source ("all" elsewhere): `images`,
             `mse`, `mae` and `spearman` with `_low` and `_high` of their bootstrap intervals, the columns of
@@ -42,6 +43,7 @@ class Report:
 
     model: str
     weights: str
+    output: str | None
     dataset: dict[str, Any]
     groups: pd.DataFrame
     predictions: pd.DataFrame
@@ -75,6 +77,19 @@ class Report:
             "warnings": self.warnings,
         }
         write_json(path, content | provenance())
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Writes `report.json`, `report.csv`, `predictions.csv`, and the densities as `density.png` and `.pdf`."""
+        from memviz.evaluation.plots import density, save
+
+        folder = Path(folder)
+        self.to_json(folder / "report.json")
+        self.to_csv(folder / "report.csv")
+        with replacing(folder / "predictions.csv") as temporary:
+            self.predictions.to_csv(temporary, index=False)
+        label = (self.output or "score").replace("_", " ").capitalize()
+        truth, prediction = self.predictions["truth"], self.predictions["prediction"]
+        save(density(truth, prediction, title=self.model, score=label), folder / "density")
 
     def __str__(self) -> str:
         import pandas as pd
@@ -152,7 +167,9 @@ def evaluate(
         warnings.append(f"{model.name} predicts {model.output}, not the memorability that LaMem and MemCat give.")
     warnings += contamination(model, weights, predictions)
     groups = measure(predictions, resamples, level, seed)
-    return Report(model.name, weights, dataset, groups, predictions, level, resamples, seed, tuple(warnings))
+    return Report(
+        model.name, weights, model.output, dataset, groups, predictions, level, resamples, seed, tuple(warnings)
+    )
 
 
 def measure(predictions: pd.DataFrame, resamples: int = 1000, level: float = 0.95, seed: int = 0) -> pd.DataFrame:
