@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from memviz.cli.common import Options, Workers, echo_table
+from memviz.cli.common import Mean, Options, Workers, echo_table
 from memviz.cli.train import (
     Accelerator,
     Backbones,
@@ -43,6 +43,7 @@ def search(
     set_: Changes = None,
     split: SplitFile = None,
     weights: StartWeights = None,
+    mean: Mean = None,
     backbone: Backbones = None,
     options: Options = None,
     cache: Cache = None,
@@ -70,6 +71,7 @@ def search(
         runtime=Runtime(accelerator, precision=precision, workers=workers, logger=logger),
         split=Split.load(split) if split else None,
         weights=weights,
+        mean=mean,
         backbones=read_backbones(backbone),
         cache=cache,
         progress=True,
@@ -96,6 +98,7 @@ def search(
         "--cache": cache or out / "cache",
         "--config": config,
         "--weights": weights,
+        "--mean": mean,
         "--backbone": backbone,
         "--option": options,
         # After the user's own, since the last one counts.

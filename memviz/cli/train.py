@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from memviz.cli.common import Options, Workers
+from memviz.cli.common import Mean, Options, Workers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +33,7 @@ Backbones = Annotated[
     list[str] | None,
     typer.Option(
         help="ADDRESS=FILE for a pretrained part, as resnet=resnet152.pth, may be repeated; 'random' to try out. "
-        "By default torchvision downloads them."
+        "torchvision downloads those that are not named."
     ),
 ]
 Cache = Annotated[
@@ -57,6 +57,7 @@ def train(
     set_: Changes = None,
     split: SplitFile = None,
     weights: StartWeights = None,
+    mean: Mean = None,
     backbone: Backbones = None,
     options: Options = None,
     cache: Cache = None,
@@ -81,6 +82,7 @@ def train(
         runtime=Runtime(accelerator, devices, nodes, precision, workers, logger),
         split=Split.load(split) if split else None,
         weights=weights,
+        mean=mean,
         backbones=read_backbones(backbone),
         cache=cache,
         progress=True,
@@ -115,11 +117,12 @@ def read_backbones(texts: list[str] | None) -> dict[str, str] | str:
     """What `train` takes, of ["resnet=file.pth"]; "random" is no part at all."""
     if not texts:
         return "torchvision"
+    if texts == ["random"]:
+        return {}
     files = {}
     for text in texts:
         key, equals, value = text.partition("=")
-        if not equals and text != "random":
-            raise typer.BadParameter(f"{text!r}: write NAME=VALUE.", param_hint="--backbone")
-        if equals:
-            files[key] = value
+        if not (key and equals and value):
+            raise typer.BadParameter(f"{text!r}: write ADDRESS=FILE, or 'random' alone.", param_hint="--backbone")
+        files[key] = value
     return files

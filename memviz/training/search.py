@@ -48,6 +48,7 @@ def search(
     runtime: Runtime | None = None,
     split: Split | None = None,
     weights: str | Path | None = None,
+    mean: str | Path | None = None,
     backbones: Mapping[str, str | Path] | str = "torchvision",
     cache: str | Path | None = None,
     progress: bool | None = None,
@@ -66,7 +67,7 @@ def search(
     more `trials` it adds to them. One process at a time may work in the folder.
 
     Args:
-        name, data, split, weights, backbones, progress, options: as in `train`.
+        name, data, split, weights, mean, backbones, progress, options: as in `train`.
         out: the search's folder.
         config: all other settings; its learning rate and momentum do not count. Its seed is also that of the draws.
         trials: how many there are in the end.
@@ -92,13 +93,11 @@ def search(
     ranges = {"learning_rate": learning_rate, "momentum": momentum}
     _check(config, ranges, trials, runtime)
     fixed = {key: value for key, value in config.to_dict().items() if key not in ranges}
+    start = untrained(name, config, weights, backbones, options, mean)
     run = {
-        "model": name,
-        "options": options,
         "config": fixed,
         "ranges": {key: list(ends) for key, ends in ranges.items()},
-        **describe(data, split),
-        "start": untrained(name, config, weights, backbones, options).fingerprint(),
+        **describe(start, data, split, runtime, weights, backbones, options),
     }
     claim(out, run, "search")
 
@@ -107,7 +106,7 @@ def search(
         for trial in study.get_trials(deepcopy=False, states=tuple(STATES)):
             _tidy(_folder(out, trial.number))
         while len(finished := _table(study, out)) < trials:
-            start = untrained(name, config, weights, backbones, options)
+            start = untrained(name, config, weights, backbones, options, mean)
             frozen = without(start.module, architecture(name).frozen) if config.cache_frozen else {}
             if photographs is None:
                 arrays = out / "cache" if cache is None else Path(cache)

@@ -32,7 +32,7 @@ from memviz.images import Split
 from memviz.images.scored import names
 from memviz.models import Model, ModelCard, load_model, save_trained
 from memviz.models.card import is_trained
-from memviz.models.registry import architecture
+from memviz.models.registry import Architecture, architecture
 from memviz.training.config import Runtime, TrainConfig
 from memviz.training.data import PHOTOGRAPHS, SPLIT, Photographs
 from memviz.training.initialize import initialize
@@ -56,6 +56,7 @@ def train(
     runtime: Runtime | None = None,
     split: Split | None = None,
     weights: str | Path | None = None,
+    mean: str | Path | None = None,
     backbones: Mapping[str, str | Path] | str = "torchvision",
     cache: str | Path | None = None,
     progress: bool | None = None,
@@ -68,6 +69,9 @@ def train(
     A call that was interrupted, also by SIGKILL, goes on from its last whole epoch when it is given again, to the same
     result; one that was finished returns its model.
 
+    Each photograph is seen in one crop and its score is not clipped in training, also where the best epoch is chosen;
+    the test part is evaluated as `Model.score` does, which for memnet-caffe are ten crops and a clipped score.
+
     Args:
         name: one of `list_models()`. Of "resmem" the ResNet stays frozen, of "resmem-retrain" it does not.
         data: a table of scored photographs (`memviz.images`), or a `Teacher` whose scores are learned.
@@ -76,9 +80,11 @@ def train(
         runtime: the machine and the logger.
         split: the parts; None draws them by `config.fractions` and `config.split_seed`, and keeps near-duplicates
             between data sets in one part.
-        weights: to start from, as `load_model` takes them; None starts at random.
-        backbones: of a start at random, the pretrained parts as `load_model` takes them: by default those of
-            torchvision, as in the paper; `{}` leaves them random, which is of use only for trying out.
+        weights: to start from, as `load_model` takes them; None starts at random. Of a trained model's folder also
+            the architecture's options are taken.
+        mean: a mean image, as `load_model` takes it, for models that subtract one.
+        backbones: of a start at random, files of the pretrained parts by address; those that are not named are
+            torchvision's, as in the paper. `{}` leaves all random, which is of use only for trying out.
         cache: a folder where decoded photographs (155 KB each at 227 px), frozen outputs (8 KB each for a ResNet) and
             a teacher's scores are kept for other trainings on the same photographs; None keeps them in `out` until the
             training is finished.
@@ -86,9 +92,9 @@ def train(
         options: of the architecture, as `head="small"` for m3m.
 
     Raises:
-        TrainingError: settings that are not possible, too few photographs, or, as a `DivergedError`, a loss that is no
-            longer a number.
-        StoreError: `out` holds another training, or the disk is full.
+        TrainingError: settings that are not possible, a teacher of something else than the model predicts, too few
+            photographs, or, as a `DivergedError`, a loss that is no longer a number.
+        StoreError: `out` is a file or holds another training, or the disk is full.
         ImageError, ModelError, WeightsError: as where photographs and weights are read.
 
     Example:
@@ -97,18 +103,8 @@ def train(
         >>> model.card.metrics["test_spearman"]  # doctest: +SKIP
     """
     config, runtime, out = config or TrainConfig(), runtime or Runtime(), Path(out)
-    start = untrained(name, config, weights, backbones, options)
-    run = {
-        "model": name,
-        "options": options,
-        "config": config.to_dict(),
-        **describe(data, split),
-        "start": {
-            "weights": "random" if weights is None else str(weights),
-            "fingerprint": start.fingerprint(),
-            "backbones": _named(backbones) if weights is None and architecture(name).backbones else {},
-        },
-    }
+    start = untrained(name, config, weights, backbones, options, mean)
+    run = {"config": config.to_dict(), **describe(start, data, split, runtime, weights, backbones, options)}
     if _first_process():
         claim(out, run, "training")
     if is_trained(out):
@@ -132,10 +128,6 @@ def train(
     return load_model(out)
 
 
-def _named(backbones: Mapping[str, str | Path] | str) -> dict[str, str] | str:
-    return backbones if isinstance(backbones, str) else {address: str(path) for address, path in backbones.items()}
-
-
 def _first_process() -> bool:
     rank: int = rank_zero_only.rank  # type: ignore[attr-defined]
     return rank == 0
@@ -147,13 +139,18 @@ def untrained(
     weights: str | Path | None,
     backbones: Mapping[str, str | Path] | str,
     options: Mapping[str, str],
+    mean: str | Path | None = None,
 ) -> Model:
     """The model as it is before the first step; the arguments are those of `train`."""
     entry = architecture(name)
+    if weights is not None and backbones != "torchvision":
+        raise TrainingError(f"{weights} holds the pretrained parts already: leave backbones= out, or weights=.")
+    backbones = _all_parts(entry, backbones)
     start = load_model(
         name,
         weights=weights,
-        backbones=backbones if entry.backbones and not weights else None,
+        mean=mean,
+        backbones=backbones if weights is None else None,
         seed=config.seed,
         **options,
     )
@@ -166,6 +163,13 @@ def untrained(
             start.inputs.scale,
         )
     return start
+
+
+def _all_parts(entry: Architecture, backbones: Mapping[str, str | Path] | str) -> dict[str, str] | str:
+    """A part that is not named would stay random, and, where it is frozen, give nothing but noise."""
+    if isinstance(backbones, str):
+        return backbones
+    return {address: str(source) for address, source in {**(entry.backbones if backbones else {}), **backbones}.items()}
 
 
 def claim(out: Path, run: dict[str, Any], work: str) -> None:
@@ -201,16 +205,33 @@ def _tidy(out: Path, cache: str | Path | None) -> None:
         shutil.rmtree(out / CACHE)
 
 
-def describe(data: pd.DataFrame | Teacher, split: Split | None) -> dict[str, Any]:
-    """What `run.json` says of the photographs, the scores and the split."""
+def describe(
+    start: Model,
+    data: pd.DataFrame | Teacher,
+    split: Split | None,
+    runtime: Runtime,
+    weights: str | Path | None,
+    backbones: Mapping[str, str | Path] | str,
+    options: Mapping[str, str],
+) -> dict[str, Any]:
+    """What, beside the configuration, decides the result, as `run.json` has it; the arguments are those of `train`."""
+    entry = architecture(start.name)
     if isinstance(data, Teacher):
         described = {"teacher": data.describe(), "photographs": len(data.paths), "files": digest(data.paths)}
     else:
         listed = digest(list(zip(names(data), data["score"], strict=True)))
         described = {"dataset": dict(data.attrs.get("dataset", {})), "photographs": len(data), "files": listed}
     return {
+        "model": start.name,
+        "options": {**(start.card.options if start.card else {}), **options},
         "data": described,
         "split": None if split is None else digest([split.train, split.validation, split.test]),
+        "start": {
+            "weights": "random" if weights is None else str(weights),
+            "fingerprint": start.fingerprint(),
+            "backbones": {} if weights is not None or not entry.backbones else _all_parts(entry, backbones),
+            "mean_image": start.inputs.mean_image.sha256 if start.inputs.mean_image else None,
+        },
     }
 
 

@@ -63,7 +63,9 @@ def test_distilled_from_another_model(memviz, tiny, photos, scored, tmp_path):
         (("--data", "csv=SCORES", "--set", "momentum"), "write name=value"),
         (("--data", "csv=SCORES", "--option", "head"), "write NAME=VALUE"),
         (("--data", "csv=SCORES", "--option", "out=x"), "no option of an architecture"),
-        (("--data", "csv=SCORES", "--backbone", "resnet"), "write NAME=VALUE"),
+        (("--data", "csv=SCORES", "--backbone", "resnet"), "write ADDRESS=FILE"),
+        (("--data", "csv=SCORES", "--backbone", "random", "--backbone", "resnet=x"), "'random' alone"),
+        (("--data", "csv=SCORES", "--mean", "mean.npy"), "subtracts no mean"),
         (("--data", "csv=SCORES", "--config", "missing.toml"), "missing.toml: No such file"),
     ],
 )

@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 import json
 import os
@@ -16,11 +17,14 @@ import pytest
 import torch
 from helpers import undisturbed
 from PIL import Image
-from toys import bright
+from tiny import Toy
+from toys import TOYS, bright
 
 import memviz
 from memviz.errors import ImageError, StoreError, TrainingError, WeightsError
 from memviz.images import Split, mixed, read_csv, split
+from memviz.models import InputSpec, registry
+from memviz.models.mean_image import MeanImage
 from memviz.training import Runtime, TrainConfig, train
 from memviz.training.module import Regression
 
@@ -206,6 +210,50 @@ def test_a_run_that_starts_from_another(table, tmp_path):
     run(table, tmp_path / "first")
     second = run(table, tmp_path / "second", changed(epochs=1, learning_rate=1e-9), weights=tmp_path / "first")
     torch.testing.assert_close(second.module.state_dict(), weights(tmp_path / "first"))
+
+
+def changed_toy(monkeypatch, name="toy", **changes):
+    monkeypatch.setitem(registry.ARCHITECTURES, name, dataclasses.replace(TOYS[name], **changes))
+
+
+def test_pretrained_parts_that_are_not_named_are_torchvisions(monkeypatch):
+    changed_toy(monkeypatch, backbones={"resnet": "theirs", "alexnet": "theirs too"})
+    asked, parts = {}, Toy()
+    monkeypatch.setattr(
+        "memviz.models.weights.backbone_state",
+        lambda source, address: asked.setdefault(address, source) and parts.get_submodule(address).state_dict(),
+    )
+    start = training.untrained("toy", SETTINGS, None, {"resnet": Path("mine")}, {})
+    assert asked == {"resnet": "mine", "alexnet": "theirs too"}
+    assert torch.equal(start.module.alexnet[0].weight, parts.alexnet[0].weight)
+    asked.clear()
+    training.untrained("toy", SETTINGS, None, {}, {})
+    assert asked == {}
+
+
+def test_pretrained_parts_that_would_be_ignored(table, tmp_path):
+    for backbones in ({"resnet": "file"}, {}):
+        with pytest.raises(TrainingError, match=r"first holds the pretrained parts already: leave backbones= out"):
+            run(table, tmp_path / "out", weights=tmp_path / "first", backbones=backbones)
+    with pytest.raises(memviz.errors.ModelError, match=r"toy has no pretrained part 'resnet'\. Valid: none"):
+        run(table, tmp_path / "out", backbones={"resnet": "file"})
+
+
+def test_options_are_those_of_the_model_it_starts_from(table, tmp_path, monkeypatch):
+    changed_toy(monkeypatch, build=lambda head="paper": Toy(), options={"head": ("paper", "small")})
+    run(table, tmp_path / "first", changed(epochs=1), head="small")
+    second = run(table, tmp_path / "second", changed(epochs=1), weights=tmp_path / "first")
+    assert second.card.options == {"head": "small"}
+
+
+def test_a_mean_image(table, tmp_path, monkeypatch):
+    changed_toy(monkeypatch, inputs=InputSpec(size=(16, 16), resize=(18, 18), mean=(0.5, 0.5, 0.5)))
+    for name in ("one", "other"):
+        np.save(tmp_path / f"{name}.npy", np.full((18, 18, 3), len(name) / 10, dtype=np.float32))
+    model = run(table, tmp_path / "out", changed(epochs=1), mean=tmp_path / "one.npy")
+    assert model.inputs.mean_image == MeanImage(tmp_path / "one.npy")
+    with pytest.raises(StoreError, match=r"mean_image"):
+        run(table, tmp_path / "out", changed(epochs=1), mean=tmp_path / "other.npy")
 
 
 def test_a_split_that_is_given(table, tmp_path):
