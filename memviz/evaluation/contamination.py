@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from memviz.models import Model
 
@@ -19,19 +20,20 @@ _PUBLISHED = (
     "The published ResMem was trained on LaMem and MemCat. Its test part was drawn without a seed and is not known, so "
     "it has seen most of the {images} here: errors are too low and correlations too high."
 )
-_TUNED = (
-    "{model} started from the weights of the published ResMem, which was trained on LaMem and MemCat and has seen most "
-    "of the {images} here: errors are too low and correlations too high."
-)
-_TAUGHT = (
-    "{model} learned the scores of the published ResMem, which was itself trained on LaMem and MemCat and has seen "
-    "most of the {images} here: people's scores of them may have come through to it."
-)
+# By the key of the card: what comes through to a model from one that it started from, or whose scores it learned.
+_BEFORE = {
+    "start": "{model} started{through} from the weights of the published ResMem, which was trained on LaMem and MemCat "
+    "and has seen most of the {images} here: errors are too low and correlations too high.",
+    "distilled_from": "{model} learned{through} the scores of the published ResMem, which was itself trained on LaMem "
+    "and MemCat and has seen most of the {images} here: people's scores of them may have come through to it.",
+}
+_ROLE = {"start": "its predecessor", "distilled_from": "its teacher"}
+_TOO_GOOD = "errors are too low and correlations too high"
+_EFFECT = {"start": _TOO_GOOD, "distilled_from": "people's scores of them may have come through to it"}
 _SEEN = {
-    "train": "{count} of {all} images were in this model's training part: errors are too low and correlations too "
-    "high.",
-    "validation": "{count} of {all} images were in this model's validation part, on which its training was stopped: "
-    "the measures are somewhat too good.",
+    "train": "{count} of {all} images were in {whose} training part: {effect}.",
+    "validation": "{count} of {all} images were in {whose} validation part, on which its training was stopped: the "
+    "measures are somewhat too good.",
 }
 _UNKNOWN = "Whether {model} was trained on images of the table cannot be checked: {reason}."
 _SYNTHETIC = "{model} was trained on synthetic data: its scores tell nothing about memorability."
@@ -41,7 +43,8 @@ def contamination(model: Model, weights: str, images: pd.DataFrame) -> list[str]
     """Warnings for a model that has seen images on which it is tested, or whose teacher has.
 
     A trained model's own photographs are known by the SHA-256 of the bytes of their files, whatever they are called;
-    a copy that was saved or scaled anew is not recognized.
+    a copy that was saved or scaled anew is not recognized. The same goes for the models that it started from or whose
+    scores it learned, and those before them, as far as its card tells.
 
     Args:
         model: of whose training `model.card` and `photographs.csv` in `model.folder` tell.
@@ -55,21 +58,37 @@ def contamination(model: Model, weights: str, images: pd.DataFrame) -> list[str]
         warnings.append(_PUBLISHED.format(images=named))
     if model.card is None:
         return warnings
-    if (model.card.distilled_from or {}).get("weights") == PUBLISHED_RESMEM and known.any():
-        warnings.append(_TAUGHT.format(model=model.name, images=named))
-    if (model.card.start or {}).get("fingerprint") == PUBLISHED_RESMEM and known.any():
-        warnings.append(_TUNED.format(model=model.name, images=named))
+    before = list(_before(vars(model.card)))
+    for kind, made, through in before:
+        if PUBLISHED_RESMEM in (made.get("fingerprint"), made.get("weights")) and known.any():
+            warnings.append(_BEFORE[kind].format(model=model.name, through=through, images=named))
     if model.card.data.get("synthetic"):
         warnings.append(_SYNTHETIC.format(model=model.name))
-    try:
-        parts = _parts(model.folder)
-    except (OSError, ValueError) as error:
-        return [*warnings, _UNKNOWN.format(model=model.name, reason=error)]
     checksums = images["path"].map(lambda path: hashlib.sha256(Path(path).read_bytes()).hexdigest())
-    for part, text in _SEEN.items():
-        if count := checksums.isin(parts[part]).sum():
-            warnings.append(text.format(count=count, all=len(images)))
+    trained = [(model.name, "this model's", model.folder, _TOO_GOOD)]
+    for kind, made, _ in before:
+        if "folder" in made:
+            described = f"{_ROLE[kind]} {made['folder']}"
+            trained.append((described, f"{described}'s", Path(made["folder"]), _EFFECT[kind]))
+    for described, whose, folder, effect in trained:
+        try:
+            parts = _parts(folder)
+        except (OSError, ValueError) as error:
+            warnings.append(_UNKNOWN.format(model=described, reason=error))
+            continue
+        for part, text in _SEEN.items():
+            if count := checksums.isin(parts[part]).sum():
+                warnings.append(text.format(count=count, all=len(images), whose=whose, effect=effect))
     return warnings
+
+
+def _before(made: Mapping[str, Any], through: str = "", taught: bool = False) -> Iterator[tuple[str, Any, str]]:
+    """The models that a model of this card comes from, near and far: what they gave it, their records, and by way."""
+    for key in ("start", "distilled_from"):
+        if record := made.get(key):
+            learned = taught or key == "distilled_from"
+            yield "distilled_from" if learned else "start", record, through
+            yield from _before(record, ", through other models,", learned)
 
 
 def _parts(folder: Path | None) -> dict[str, set[str]]:

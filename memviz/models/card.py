@@ -30,11 +30,12 @@ class ModelCard:
         data: on what it was trained.
         split: how the data were divided; None if they were not.
         seed: of the training.
-        training: how it was done: the configuration.
+        training, runtime: how it was done: the configuration, and the devices, nodes and precision.
         metrics: how good it is, by name.
         start: the weights before the first step: `weights`, "random" or where they came from, their `fingerprint`, and
             the pretrained `backbones` of a start at random; None if it is not known.
-        distilled_from: the teacher whose scores were the targets; None for people's memory.
+        distilled_from: the teacher whose scores were the targets, its fingerprint as `weights`; None for people's
+            memory. Of a trained model this and `start` also have its `folder`, `data`, `start` and `distilled_from`.
         notes: anything else.
         inputs, outputs: its `InputSpec` and `OutputSpec`; this and what follows is filled in by `save_trained`.
         sha256: of the file of weights.
@@ -47,6 +48,7 @@ class ModelCard:
     split: Mapping[str, Any] | None = None
     seed: int | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
+    runtime: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     start: Mapping[str, Any] | None = None
     distilled_from: Mapping[str, Any] | None = None

@@ -32,7 +32,7 @@ from memviz.images import Split
 from memviz.images.scored import names
 from memviz.models import Model, ModelCard, load_model, save_trained
 from memviz.models.card import is_trained
-from memviz.models.registry import Architecture, architecture
+from memviz.models.registry import ARCHITECTURES, Architecture, architecture
 from memviz.training.config import Runtime, TrainConfig
 from memviz.training.data import PHOTOGRAPHS, SPLIT, Photographs
 from memviz.training.initialize import initialize
@@ -122,7 +122,7 @@ def train(
         for address, part in parts.items():
             module.network.set_submodule(address, part)
         trained = Model(module.network.cpu().eval(), start.inputs, name, start.output, start.branches, start.outputs)
-        _finish(trained.to(_device(runtime)), module, photographs, data, run, out)
+        _finish(trained.to(_device(runtime)), start, module, photographs, data, run, out)
         _tidy(out, cache)
     trainer.strategy.barrier()
     return load_model(out)
@@ -215,6 +215,7 @@ def describe(
     options: Mapping[str, str],
 ) -> dict[str, Any]:
     """What, beside the configuration, decides the result, as `run.json` has it; the arguments are those of `train`."""
+    _check_target(start, data)
     entry = architecture(start.name)
     if isinstance(data, Teacher):
         described = {"teacher": data.describe(), "photographs": len(data.paths), "files": digest(data.paths)}
@@ -224,6 +225,7 @@ def describe(
     return {
         "model": start.name,
         "options": {**(start.card.options if start.card else {}), **options},
+        "runtime": {"devices": runtime.devices, "nodes": runtime.nodes, "precision": _precision(runtime)},
         "data": described,
         "split": None if split is None else digest([split.train, split.validation, split.test]),
         "start": {
@@ -233,6 +235,29 @@ def describe(
             "mean_image": start.inputs.mean_image.sha256 if start.inputs.mean_image else None,
         },
     }
+
+
+def _check_target(start: Model, data: pd.DataFrame | Teacher) -> None:
+    """Refuses scores that are another model's kind; what a CSV's column means is not known."""
+    if isinstance(data, Teacher):
+        target, other = data.model.output, data.model.output != start.output
+    else:
+        target = str(data.attrs.get("dataset", {}).get("target"))
+        outputs = tuple(entry.output for entry in ARCHITECTURES.values() if entry.output != start.output)
+        other = any(each.startswith(outputs) for each in target.split(" + "))
+    if other:
+        raise TrainingError(f"{start.name} predicts {start.output}, and what it is to learn is {target}.")
+
+
+def _precision(runtime: Runtime) -> str:
+    """The one that "auto" stands for here."""
+    kind = _device(runtime).type
+    precision = runtime.precision
+    if precision == "auto":
+        precision = "16-mixed" if kind == "cuda" else "32-true"
+    if precision not in PRECISIONS:
+        raise TrainingError(f"precision={precision!r} is not possible: give auto or one of {', '.join(PRECISIONS)}.")
+    return precision
 
 
 def opened(
@@ -291,11 +316,7 @@ def fit(
 
 def _fit(module: Regression, photographs: Photographs, out: Path, runtime: Runtime, progress: bool | None) -> Trainer:
     config = module.config
-    precision: Any = runtime.precision
-    if precision == "auto":
-        precision = "16-mixed" if _device(runtime).type == "cuda" else "32-true"
-    if precision not in PRECISIONS:
-        raise TrainingError(f"precision={precision!r} is not possible: give auto or one of {', '.join(PRECISIONS)}.")
+    precision: Any = _precision(runtime)
     several = runtime.devices * runtime.nodes > 1
     bar = progress is not False and sys.stderr.isatty()
     trainer = Trainer(
@@ -443,6 +464,7 @@ def _save_history(history: list[dict[str, float]], out: Path) -> None:
 
 def _finish(
     trained: Model,
+    start: Model,
     module: Regression,
     photographs: Photographs,
     data: pd.DataFrame | Teacher,
@@ -450,20 +472,21 @@ def _finish(
     out: Path,
 ) -> None:
     """Evaluates the trained model, and saves it with its card."""
-    divided = Split.load(out / SPLIT)
-    counts = {part: len(getattr(divided, part)) for part in ("train", "validation", "test")}
+    divided, listed = Split.load(out / SPLIT), pd.read_csv(out / PHOTOGRAPHS)
+    counts = {part: int((listed["part"] == part).sum()) for part in ("train", "validation", "test")}
     best = max(module.history, key=lambda row: row["val_spearman"])
     metrics = {"val_spearman": best["val_spearman"], "val_mse": best["val_mse"], "epoch": best["epoch"]}
     card = ModelCard(
         architecture=run["model"],
         options=run["options"],
-        data={**photographs.table().attrs["dataset"], "photographs": sum(counts.values()), "list": PHOTOGRAPHS},
+        data={**photographs.table().attrs.get("dataset", {}), "photographs": sum(counts.values()), "list": PHOTOGRAPHS},
         split={"seed": divided.seed, "fractions": list(divided.fractions), **counts, "file": SPLIT},
         seed=module.config.seed,
         metrics=metrics,
-        start=run["start"],
-        distilled_from=data.describe() if isinstance(data, Teacher) else None,
+        start={**run["start"], **_lineage(start)},
+        distilled_from={**data.describe(), **_lineage(data.model)} if isinstance(data, Teacher) else None,
         training=run["config"],
+        runtime=run["runtime"],
     )
     test = photographs.test
     if len(test) > 1:
@@ -475,6 +498,14 @@ def _finish(
         measures = ("mse", "mae", *(f"spearman{end}" for end in ("", "_low", "_high")))
         metrics |= {f"test_{measure}": float(whole[measure]) for measure in measures}
     save_trained(trained, out, card)
+
+
+def _lineage(model: Model) -> dict[str, Any]:
+    """What the card of another model that comes from this one says of its training, by which leakage is found."""
+    if model.card is None or model.folder is None:
+        return {}
+    made = {"data": model.card.data, "start": model.card.start, "distilled_from": model.card.distilled_from}
+    return {"folder": str(model.folder.absolute()), **made}
 
 
 def _save_report(report: Report, folder: Path) -> None:

@@ -1,4 +1,5 @@
 import hashlib
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -95,6 +96,43 @@ def test_trained_on_from_the_published_resmem(trained, table, published):
     (warning,) = warnings_of(model, table[15:])
     assert warning.startswith("brightness started from the weights of the published ResMem")
     assert warnings_of(model, table[15:].assign(source="ours")) == []
+
+
+@pytest.mark.parametrize(
+    ("card", "reason"),
+    [
+        ({"start": {"start": {"fingerprint": "RESMEM"}}}, "brightness started, through other models, from the weights"),
+        ({"start": {"distilled_from": {"weights": "RESMEM"}}}, "brightness learned, through other models, the scores"),
+        ({"distilled_from": {"start": {"fingerprint": "RESMEM"}}}, "brightness learned, through other models, the"),
+    ],
+)
+def test_the_published_resmem_anywhere_before(trained, table, published, card, reason):
+    card = json.loads(json.dumps(card).replace("RESMEM", contamination.PUBLISHED_RESMEM))
+    model = trained(**card)
+    model.module.scale.weight.data *= 0.9
+    (warning,) = warnings_of(model, table[15:])
+    assert warning.startswith(reason)
+    assert warnings_of(model, table[15:].assign(source="ours")) == []
+
+
+def test_photographs_of_those_before(trained, table, tmp_path):
+    """A parent, and the teacher of that."""
+    checksums = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in trained() and table["path"]]
+    for folder, rows in {"parent": slice(15, 18), "teacher": slice(18, 22)}.items():
+        (tmp_path / folder).mkdir()
+        pd.DataFrame({"part": "train", "sha256": checksums[rows]}).to_csv(tmp_path / folder / PHOTOGRAPHS)
+    teacher = {"weights": "b", "folder": str(tmp_path / "teacher")}
+    model = trained(start={"fingerprint": "a", "folder": str(tmp_path / "parent"), "distilled_from": teacher})
+    table = table[15:].assign(source="ours")
+    assert warnings_of(model, table) == [
+        f"3 of 9 images were in its predecessor {tmp_path / 'parent'}'s training part: errors are too low and "
+        "correlations too high.",
+        f"4 of 9 images were in its teacher {tmp_path / 'teacher'}'s training part: people's scores of them may have "
+        "come through to it.",
+    ]
+    (tmp_path / "parent" / PHOTOGRAPHS).unlink()
+    unknown, _ = warnings_of(model, table)
+    assert unknown.startswith(f"Whether its predecessor {tmp_path / 'parent'} was trained on images of the table can")
 
 
 def test_synthetic_training(trained, table):

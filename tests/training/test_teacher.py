@@ -13,7 +13,7 @@ from toys import bright
 import memviz
 from memviz.errors import ImageError, StoreError, TrainingError
 from memviz.models import InputSpec
-from memviz.training import Runtime, Teacher, TrainConfig, teacher, train
+from memviz.training import Runtime, Teacher, TrainConfig, search, teacher, train
 
 INPUTS = InputSpec(size=(16, 16), resize=18)
 CPU = Runtime(accelerator="cpu")
@@ -141,6 +141,22 @@ def test_distillation(photos, tmp_path):
     learned = student.score(list(train_part["path"]))["memorability"]
     assert spearmanr(train_part["score"], learned).statistic > 0.8
     assert memviz.load_model(out).card.distilled_from == student.card.distilled_from
+
+
+def test_a_teacher_of_something_else(photos, tmp_path):
+    liar = memviz.wrap(Toy().eval(), INPUTS, "liar", output="beauty")
+    for learn in (train, search):
+        with pytest.raises(TrainingError, match="toy predicts memorability, and what it is to learn is beauty"):
+            learn("toy", Teacher(liar, photos), tmp_path / "out", runtime=CPU)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_teachers_own_past_is_in_the_card(photos, tmp_path):
+    config = TrainConfig(epochs=1, batch_size=8)
+    taught = train("toy", Teacher(model(), photos), tmp_path / "first", config, runtime=CPU)
+    student = train("toy", Teacher(taught, photos), tmp_path / "second", config, runtime=CPU)
+    assert student.card.distilled_from["folder"] == str(tmp_path / "first")
+    assert student.card.distilled_from["distilled_from"] == taught.card.distilled_from
 
 
 def test_a_distillation_that_was_finished_needs_no_photographs_pass(photos, tmp_path, monkeypatch):

@@ -22,6 +22,7 @@ from toys import TOYS, bright
 
 import memviz
 from memviz.errors import ImageError, StoreError, TrainingError, WeightsError
+from memviz.evaluation import evaluate
 from memviz.images import Split, mixed, read_csv, split
 from memviz.models import InputSpec, registry
 from memviz.models.mean_image import MeanImage
@@ -210,6 +211,44 @@ def test_a_run_that_starts_from_another(table, tmp_path):
     run(table, tmp_path / "first")
     second = run(table, tmp_path / "second", changed(epochs=1, learning_rate=1e-9), weights=tmp_path / "first")
     torch.testing.assert_close(second.module.state_dict(), weights(tmp_path / "first"))
+    first = memviz.load_model(tmp_path / "first")
+    made = {"folder": str(tmp_path / "first"), "start": first.card.start, "data": first.card.data}
+    assert made.items() <= second.card.start.items()
+    assert second.card.start["fingerprint"] == first.fingerprint()
+    warned = " ".join(evaluate(second, table, resamples=5).warnings)
+    assert f"24 of 40 images were in its predecessor {tmp_path / 'first'}'s training part" in warned
+
+
+def test_devices_and_precision_are_part_of_the_result(table, tmp_path):
+    model = run(table, tmp_path / "out", changed(epochs=1))
+    assert model.card.runtime == {"devices": 1, "nodes": 1, "precision": "32-true"}
+    free = Runtime("cpu", precision="32-true", workers=1, logger="tensorboard")
+    assert run(table, tmp_path / "out", changed(epochs=1), runtime=free).card == model.card
+    for other, was in (({"devices": 2}, "1, now 2"), ({"nodes": 2}, "1, now 2"), ({"precision": "bf16-mixed"}, "32-t")):
+        with pytest.raises(StoreError, match=rf"runtime\.{next(iter(other))} was {was}"):
+            run(table, tmp_path / "out", changed(epochs=1), runtime=Runtime(**{"accelerator": "cpu"} | other))
+
+
+@pytest.mark.parametrize("target", ["false_alarm_rate", "score + false_alarm_rate as another predicts it"])
+def test_scores_of_another_kind(table, tmp_path, target):
+    table.attrs["dataset"]["target"] = target
+    with pytest.raises(
+        TrainingError, match=re.escape(f"toy predicts memorability, and what it is to learn is {target}.")
+    ):
+        run(table, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_table_that_says_nothing_of_itself(table, tmp_path):
+    table.attrs = {}
+    assert run(table, tmp_path / "out", changed(epochs=1)).card.data["photographs"] == 40
+
+
+def test_photographs_of_a_split_that_the_table_has_not(table, tmp_path):
+    fixed = split(table, fractions=(0.5, 0.25, 0.25))
+    fixed = dataclasses.replace(fixed, train=(*fixed.train, "elsewhere/a.png"))
+    card = run(table, tmp_path / "out", changed(epochs=1), split=fixed).card
+    assert (card.split["train"], card.data["photographs"]) == (20, 40)
 
 
 def changed_toy(monkeypatch, name="toy", **changes):
