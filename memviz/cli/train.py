@@ -73,6 +73,7 @@ def train(
     from memviz.images import Split
     from memviz.training import Runtime, TrainConfig
     from memviz.training import train as run
+    from memviz.training.train import first_process
 
     trained = run(
         model,
@@ -88,13 +89,16 @@ def train(
         progress=True,
         **parse_options(options, run),
     )
+    if not first_process():
+        return
     assert trained.card is not None
-    metrics = trained.card.metrics
-    typer.echo(f"{out}: {model}, best in epoch {metrics['epoch']:g}, validation Spearman {metrics['val_spearman']:.3f}")
-    if "test_spearman" in metrics:
+    values = trained.card.metrics
+    shown = {name: "undefined" if value is None else f"{value:.3f}" for name, value in values.items()}
+    typer.echo(f"{out}: {model}, best in epoch {values['epoch']:g}, validation Spearman {shown['val_spearman']}")
+    if "test_spearman" in values:
         typer.echo(
-            f"Test part: Spearman {metrics['test_spearman']:.3f} [{metrics['test_spearman_low']:.3f}, "
-            f"{metrics['test_spearman_high']:.3f}], MSE {metrics['test_mse']:.4f}, MAE {metrics['test_mae']:.3f}"
+            f"Test part: Spearman {shown['test_spearman']} [{shown['test_spearman_low']}, "
+            f"{shown['test_spearman_high']}], MSE {values['test_mse']:.4f}, MAE {shown['test_mae']}"
         )
 
 

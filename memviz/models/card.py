@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +32,7 @@ class ModelCard:
         split: how the data were divided; None if they were not.
         seed: of the training.
         training, runtime: how it was done: the configuration, and the devices, nodes and precision.
-        metrics: how good it is, by name.
+        metrics: how good it is, by name; None for a measure that is not defined, as the correlation of constants.
         start: the weights before the first step: `weights`, "random" or where they came from, their `fingerprint`, and
             the pretrained `backbones` of a start at random; None if it is not known.
         distilled_from: the teacher whose scores were the targets, its fingerprint as `weights`; None for people's
@@ -49,7 +50,7 @@ class ModelCard:
     seed: int | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
     runtime: Mapping[str, Any] = field(default_factory=dict)
-    metrics: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
     start: Mapping[str, Any] | None = None
     distilled_from: Mapping[str, Any] | None = None
     notes: str = ""
@@ -79,6 +80,10 @@ def save_trained(model: Model, folder: str | Path, card: ModelCard) -> ModelCard
         save_file(state, temporary)
     card = dataclasses.replace(
         card,
+        # JSON knows no NaN.
+        metrics={
+            name: value if value is not None and math.isfinite(value) else None for name, value in card.metrics.items()
+        },
         inputs=model.inputs.to_dict(),
         outputs=model.outputs.to_dict(),
         sha256=_sha256(folder / WEIGHTS),

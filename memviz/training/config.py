@@ -63,6 +63,7 @@ class TrainConfig:
         _check(0 < self.learning_rate < math.inf, "learning_rate must be above 0", self.learning_rate)
         _check(0 <= self.momentum < 1, "momentum must be from 0 to below 1", self.momentum)
         _check(self.weight_decay >= 0, "weight_decay must be 0 or more", self.weight_decay)
+        _check(-(2**63) <= self.seed < 2**63, "seed must be a whole number of 64 bits", self.seed)
         kinds = get_args(Initialization)
         _check(self.initialization in kinds, f"initialization must be one of {', '.join(kinds)}", self.initialization)
         shares = self.fractions

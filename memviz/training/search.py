@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from memviz.errors import DivergedError, TrainingError
 from memviz.evaluation.plots import learning_curves, save
-from memviz.files import WRITING, replacing
+from memviz.files import replacing
 from memviz.images import Split
 from memviz.models import Model
 from memviz.models.registry import architecture
@@ -28,7 +28,7 @@ from memviz.training.config import Runtime, TrainConfig
 from memviz.training.data import Photographs
 from memviz.training.module import without
 from memviz.training.teacher import Teacher
-from memviz.training.train import BEST, HISTORY, LAST, claim, describe, fit, opened, untrained
+from memviz.training.train import BEST, HISTORY, LAST, claim, describe, fit, opened, tidy, untrained
 
 STUDY, TRIALS, FIGURE = "study.db", "trials.csv", "search"
 # Optuna passes over trials that failed; from one that was pruned it learns to stay away.
@@ -104,7 +104,7 @@ def search(
     photographs: Photographs | None = None
     with _study(out) as study:
         for trial in study.get_trials(deepcopy=False, states=tuple(STATES)):
-            _tidy(_folder(out, trial.number))
+            _over(_folder(out, trial.number))
         while len(finished := _table(study, out)) < trials:
             start = untrained(name, config, weights, backbones, options, mean)
             frozen = without(start.module, architecture(name).frozen) if config.cache_frozen else {}
@@ -230,13 +230,12 @@ def _try(
         study.tell(number, max(values))
     else:
         study.tell(number, state=TrialState.PRUNED)
-    _tidy(folder)
+    _over(folder)
 
 
-def _tidy(folder: Path) -> None:
+def _over(folder: Path) -> None:
     """Of a trial that is over, only small files are kept."""
-    for path in (folder / LAST, folder / BEST, *folder.glob(f"{WRITING}*")):
-        path.unlink(missing_ok=True)
+    tidy(folder, [folder / LAST, folder / BEST])
 
 
 def _folder(out: Path, number: int) -> Path:

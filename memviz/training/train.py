@@ -7,7 +7,7 @@ import shutil
 import signal
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -22,9 +22,10 @@ from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, TQDMProg
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities import rank_zero_only
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import nn
 
-from memviz.errors import StoreError, TrainingError
+from memviz.errors import DivergedError, StoreError, TrainingError
 from memviz.evaluation import Report, evaluate
 from memviz.evaluation.plots import density, save
 from memviz.files import WRITING, provenance, read_json, replacing, write_json
@@ -105,16 +106,19 @@ def train(
     config, runtime, out = config or TrainConfig(), runtime or Runtime(), Path(out)
     start = untrained(name, config, weights, backbones, options, mean)
     run = {"config": config.to_dict(), **describe(start, data, split, runtime, weights, backbones, options)}
-    if _first_process():
-        claim(out, run, "training")
+    claim(out, run, "training")
+    over = [out / LAST, out / BEST, *([out / CACHE] if cache is None else [])]
     if is_trained(out):
-        _tidy(out, cache)
+        tidy(out, over)
         return load_model(out)
 
     parts = without(start.module, architecture(name).frozen) if config.cache_frozen else {}
     arrays = out / CACHE if cache is None else Path(cache)
     photographs = opened(data, start, parts, out, arrays, config, runtime, split, progress)
-    module, trainer = fit(start, photographs, out, config, progress)
+    try:
+        module, trainer = fit(start, photographs, out, config, progress)
+    except DivergedError as error:
+        raise DivergedError(f"{error} It needs a new folder: {out} is that of these settings.") from error
     if trainer.is_global_zero:
         best = torch.load(out / BEST, map_location="cpu", weights_only=True)["state_dict"]
         prefix = "network."
@@ -123,12 +127,13 @@ def train(
             module.network.set_submodule(address, part)
         trained = Model(module.network.cpu().eval(), start.inputs, name, start.output, start.branches, start.outputs)
         _finish(trained.to(_device(runtime)), start, module, photographs, data, run, out)
-        _tidy(out, cache)
+        tidy(out, over)
     trainer.strategy.barrier()
     return load_model(out)
 
 
-def _first_process() -> bool:
+def first_process() -> bool:
+    """Whether this process is the one that writes; the others of a data-parallel training only compute."""
     rank: int = rank_zero_only.rank  # type: ignore[attr-defined]
     return rank == 0
 
@@ -173,18 +178,38 @@ def _all_parts(entry: Architecture, backbones: Mapping[str, str | Path] | str) -
 
 
 def claim(out: Path, run: dict[str, Any], work: str) -> None:
-    """Makes `out` the folder of this run of a "training" or a "search"; one of another run is refused."""
+    """Makes `out` the folder of this run of a "training" or a "search"; one of another run is refused.
+
+    Each process compares, or those that are not refused would wait for the one that is; only the first writes.
+    """
     run = {"kind": f"memviz-{work}", "format": FORMAT, **run}
-    if (out / RUN).is_file():
-        there = read_json(out / RUN)
-        found, wanted = _flat({key: there.get(key) for key in run}), _flat(run)
+    if file := next((path for path in (out, *out.parents) if path.is_file()), None):
+        raise StoreError(f"{file} is a file, and {out} is to be a folder. Give another.")
+    # Listed once: another process may be writing.
+    there = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    if RUN in there:
+        written = read_json(out / RUN)
+        found, wanted = _flat({key: written.get(key) for key in run}), _flat(run)
         if differing := [key for key in {**wanted, **found} if found.get(key) != wanted.get(key)]:
-            described = "; ".join(f"{key} was {found.get(key)}, now {wanted.get(key)}" for key in differing)
-            raise StoreError(f"{out} holds another {work} ({described}). Give another folder, or the same settings.")
-    elif out.is_dir() and any(not path.name.startswith(WRITING) for path in out.iterdir()):
+            described = [_OTHER.get(key, f"{key} was {found.get(key)}, now {wanted.get(key)}") for key in differing]
+            raise StoreError(
+                f"{out} holds another {work} ({'; '.join(described)}). Give another folder, or the same settings."
+            )
+        tidy(out)
+    elif any(not name.startswith(WRITING) for name in there):
         raise StoreError(f"{out} is not empty and holds no {work}. Give a new folder.")
-    else:
+    elif first_process():
         write_json(out / RUN, {**run, **provenance()})
+
+
+# What is compared by a hash, which tells nobody anything.
+_OTHER = {
+    "split": "another split",
+    "data.files": "other photographs or scores",
+    "data.teacher.weights": "another teacher",
+    "start.fingerprint": "other starting weights",
+    "start.mean_image": "another mean image",
+}
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -195,14 +220,15 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _tidy(out: Path, cache: str | Path | None) -> None:
-    """Removes what only going on with the training would need."""
-    if not _first_process():
+def tidy(out: Path, over: Iterable[Path] = ()) -> None:
+    """Removes what is `over` in a run's folder, and what SIGKILL left there half written."""
+    if not first_process():
         return
-    for path in (out / LAST, out / BEST):
-        path.unlink(missing_ok=True)
-    if cache is None and (out / CACHE).is_dir():
-        shutil.rmtree(out / CACHE)
+    for path in (*over, *out.glob(f"{WRITING}*"), *out.glob(f"test/{WRITING}*")):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def describe(
@@ -311,11 +337,11 @@ def fit(
     frozen = () if photographs.frozen else architecture(start.name).frozen
     with _quiet():
         module = Regression(start.module, start.inputs, start.outputs, frozen, config)
-        return module, _fit(module, photographs, out, photographs.runtime, progress)
+        return module, _fit(start.name, module, photographs, out, progress)
 
 
-def _fit(module: Regression, photographs: Photographs, out: Path, runtime: Runtime, progress: bool | None) -> Trainer:
-    config = module.config
+def _fit(name: str, module: Regression, photographs: Photographs, out: Path, progress: bool | None) -> Trainer:
+    config, runtime = module.config, photographs.runtime
     precision: Any = _precision(runtime)
     several = runtime.devices * runtime.nodes > 1
     bar = progress is not False and sys.stderr.isatty()
@@ -356,6 +382,8 @@ def _fit(module: Regression, photographs: Photographs, out: Path, runtime: Runti
         use_distributed_sampler=False,
         default_root_dir=out,
     )
+    assert trainer.logger is not None
+    trainer.logger.log_hyperparams({"model": name, **config.to_dict()})
     try:
         trainer.fit(module, datamodule=photographs, ckpt_path=out / LAST if (out / LAST).is_file() else None)
     finally:
@@ -380,8 +408,11 @@ def _quiet() -> Iterator[None]:
         with torch.random.fork_rng(range(torch.cuda.device_count())), warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"(pytorch_lightning|lightning_fabric|torchmetrics)\.")
             yield
-    except SystemExit as end:  # what Lightning makes of Ctrl-C
-        raise KeyboardInterrupt from end
+    except SystemExit as end:
+        # What Lightning makes of Ctrl-C and of SIGTERM; a program's own end stays what it is.
+        if isinstance(end, SIGTERMException) or isinstance(end.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from end
+        raise
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
@@ -425,8 +456,14 @@ class _WholeFiles(TorchCheckpointIO):
     """Checkpoints that are whole or absent, also on another file system than that of temporary files."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        with replacing(path) as temporary:
-            torch.save(checkpoint, temporary)
+        try:
+            with replacing(path) as temporary:
+                torch.save(checkpoint, temporary)
+        except (OSError, RuntimeError) as error:  # torch's own, of a disk that is full
+            raise StoreError(
+                f"{path} cannot be written ({str(error).splitlines()[0]}). Make room on its disk and give the same "
+                "call again: it goes on from its last whole epoch."
+            ) from error
 
 
 class _History(Callback):
@@ -475,7 +512,11 @@ def _finish(
     divided, listed = Split.load(out / SPLIT), pd.read_csv(out / PHOTOGRAPHS)
     counts = {part: int((listed["part"] == part).sum()) for part in ("train", "validation", "test")}
     best = max(module.history, key=lambda row: row["val_spearman"])
-    metrics = {"val_spearman": best["val_spearman"], "val_mse": best["val_mse"], "epoch": best["epoch"]}
+    metrics: dict[str, float | None] = {
+        "val_spearman": best["val_spearman"],
+        "val_mse": best["val_mse"],
+        "epoch": best["epoch"],
+    }
     card = ModelCard(
         architecture=run["model"],
         options=run["options"],

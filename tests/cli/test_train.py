@@ -1,4 +1,5 @@
 import json
+import sys
 
 import numpy as np
 import pandas as pd
@@ -29,6 +30,20 @@ def test_a_trained_model_is_a_folder_that_every_command_takes(memviz, tiny, phot
     warned = memviz("evaluate", tmp_path / "run", "--data", f"csv={scored}", "--resamples", 5)
     assert warned.code == 0
     assert "6 of 12 images were in" in warned.out
+
+
+def test_scores_that_are_all_the_same_have_no_correlation(memviz, tiny, scored, tmp_path):
+    pd.read_csv(scored).assign(score=0.5).to_csv(scored, index=False)
+    done = memviz("train", tiny, "--data", f"csv={scored}", "--out", tmp_path / "run", *QUICK)
+    assert done.code == 0, done.err
+    assert "Test part: Spearman undefined [undefined, undefined], MSE 0." in done.out
+
+
+def test_of_several_processes_only_the_first_says_the_result(memviz, tiny, scored, tmp_path, monkeypatch):
+    given = ("train", tiny, "--data", f"csv={scored}", "--out", tmp_path / "run", *QUICK)
+    assert memviz(*given).out
+    monkeypatch.setattr(sys.modules["memviz.training.train"], "first_process", lambda: False)
+    assert memviz(*given).out == ""
 
 
 def test_config_file_and_changes_over_it(memviz, tiny, scored, tmp_path):

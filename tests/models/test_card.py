@@ -65,6 +65,12 @@ def test_card_says_what_was_given_and_where_it_was_made(folder):
     assert json.loads((folder / CARD).read_text())["metrics"] == {"spearman": 0.5}
 
 
+def test_measures_that_are_not_defined_are_null(model, tmp_path):
+    card = save_trained(model, tmp_path, ModelCard("toy", metrics={"spearman": float("nan"), "mse": 0.5}))
+    assert card.metrics == memviz.load_model(tmp_path).card.metrics == {"spearman": None, "mse": 0.5}
+    assert "NaN" not in (tmp_path / CARD).read_text()
+
+
 def test_preprocessing_is_that_of_the_training(model, tmp_path):
     model.inputs = InputSpec(size=(20, 24), mean=(0.1, 0.2, 0.3))
     save_trained(model, tmp_path, CARD_GIVEN)

@@ -44,6 +44,8 @@ def test_round_trip(config):
         ("flip=1", r"flip must be of the kind"),
         ("flip=yes", r"flip must be of the kind"),
         ("seed=true", r"seed must be of the kind of 0; given was True"),
+        ("seed=9223372036854775808", r"seed must be a whole number of 64 bits; given was 9223372036854775808"),
+        ("seed=-9223372036854775809", r"seed must be"),
         ("learning_rate=true", r"learning_rate must be of the kind"),
         ("learning_rate=0", r"learning_rate must be above 0"),
         ("learning_rate=nan", r"learning_rate must be above 0"),

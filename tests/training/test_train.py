@@ -176,10 +176,10 @@ def test_what_is_trained_along_moves(table, tmp_path):
     [
         ({"config": changed(momentum=0.5)}, r"config.momentum was 0.9, now 0.5"),
         ({"name": "toy-retrain"}, r"model was toy, now toy-retrain"),
-        ({"split": Split(0, (0.5, 0.5, 0), ("bright/1",), ("bright/2",), ())}, r"split was None, now "),
+        ({"split": Split(0, (0.5, 0.5, 0), ("bright/1",), ("bright/2",), ())}, r"\(another split\)"),
         ({"table": "fewer"}, r"data.photographs was 40, now 39"),
-        ({"table": "other scores"}, r"data.files was "),
-        ({"weights": True}, r"start.weights was random, now "),
+        ({"table": "other scores"}, r"\(other photographs or scores\)"),
+        ({"weights": True}, r"start.weights was random, now .*; other starting weights\)"),
     ],
 )
 def test_other_settings_in_the_same_folder(table, tmp_path, change, message):
@@ -200,6 +200,49 @@ def test_an_option_that_is_no_longer_given(tmp_path):
     training.claim(tmp_path, {"options": {"head": "small"}}, "training")
     with pytest.raises(StoreError, match=r"\(options.head was small, now None\)"):
         training.claim(tmp_path, {"options": {}}, "training")
+
+
+def test_a_folder_that_is_a_file(tmp_path):
+    (tmp_path / "out").write_text("mine")
+    for out in (tmp_path / "out", tmp_path / "out" / "run"):
+        with pytest.raises(StoreError, match=r"out is a file"):
+            training.claim(out, {}, "training")
+
+
+def test_other_processes_refuse_too_and_write_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "first_process", lambda: False)
+    training.claim(tmp_path / "out", {"model": "toy"}, "training")
+    assert not (tmp_path / "out").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "first_process", lambda: True)
+        training.claim(tmp_path / "out", {"model": "toy"}, "training")
+    (tmp_path / "out/.writing-x.ckpt").touch()
+    training.claim(tmp_path / "out", {"model": "toy"}, "training")
+    assert (tmp_path / "out/.writing-x.ckpt").exists()
+    with pytest.raises(StoreError, match="model was toy, now other"):
+        training.claim(tmp_path / "out", {"model": "other"}, "training")
+
+
+def test_what_sigkill_left_half_written_is_removed_when_it_goes_on(tmp_path):
+    training.claim(tmp_path, {}, "training")
+    left = [tmp_path / ".writing-x.ckpt", tmp_path / "test/.writing-y.json"]
+    for path in left:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    training.claim(tmp_path, {}, "training")
+    assert not any(path.exists() for path in left)
+
+
+def test_a_checkpoint_that_does_not_fit_on_the_disk(tmp_path):
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    try:
+        with pytest.raises(StoreError, match=r"last\.ckpt cannot be written \(.*\)\. Make room"):
+            training._WholeFiles().save_checkpoint({"weights": torch.zeros(100_000)}, tmp_path / "last.ckpt")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_of_something_else(table, tmp_path):
@@ -232,9 +275,7 @@ def test_devices_and_precision_are_part_of_the_result(table, tmp_path):
 @pytest.mark.parametrize("target", ["false_alarm_rate", "score + false_alarm_rate as another predicts it"])
 def test_scores_of_another_kind(table, tmp_path, target):
     table.attrs["dataset"]["target"] = target
-    with pytest.raises(
-        TrainingError, match=re.escape(f"toy predicts memorability, and what it is to learn is {target}.")
-    ):
+    with pytest.raises(TrainingError, match=re.escape(f"predicts memorability, and what it is to learn is {target}.")):
         run(table, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -405,6 +446,7 @@ def test_killed_between_training_and_saving(table, tmp_path, monkeypatch, values
         patch.setattr(training, "_finish", lambda *args: (_ for _ in ()).throw(MemoryError))
         with pytest.raises(MemoryError):
             run(table, tmp_path / "out", config)
+        (tmp_path / "out" / "history.csv").unlink()  # it is written after the checkpoint
         patch.undo()
         patch.setattr(Regression, "training_step", lambda *args: pytest.fail("trained on"))
         model = run(table, tmp_path / "out", config)
@@ -516,6 +558,12 @@ def test_in_a_thread(table, tmp_path):
     assert model.card.metrics["epoch"] >= 1
 
 
+def test_the_end_of_the_program_is_no_interruption(table, tmp_path, monkeypatch):
+    monkeypatch.setattr(Regression, "training_step", lambda *args: sys.exit(7))
+    with undisturbed(), pytest.raises(SystemExit, match="7"):
+        run(table, tmp_path / "out")
+
+
 def test_interrupted_while_decoding(table, tmp_path, monkeypatch):
     handler = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch, undisturbed():
@@ -536,7 +584,10 @@ def test_divergence(table, tmp_path, monkeypatch, epoch, step):
         return loss * float("nan") if (self.current_epoch, number) == (epoch, step) else loss
 
     monkeypatch.setattr(Regression, "training_step", explode)
-    with undisturbed(), pytest.raises(TrainingError, match=r"diverged in epoch \d.*learning_rate than 0\.3"):
+    with (
+        undisturbed(),
+        pytest.raises(TrainingError, match=r"epoch \d.*learning_rate than 0\.3\. It needs a new folder"),
+    ):
         run(table, tmp_path / "out", changed(epochs=epoch + 1))
     with undisturbed(), pytest.raises(TrainingError, match="diverged"):
         run(table, tmp_path / "out", changed(epochs=epoch + 1))
@@ -564,6 +615,8 @@ def test_tensorboard(table, tmp_path):
     before = files(tmp_path)
     with undisturbed():
         run(table, tmp_path / "out", runtime=Runtime("cpu", logger="tensorboard"))
+    (settings,) = (tmp_path / "out/tensorboard").rglob("hparams.yaml")
+    assert {"model: toy", "learning_rate: 0.3"} <= set(settings.read_text().splitlines())
     assert any("events.out" in name and name.startswith("out/tensorboard") for name in files(tmp_path) - before)
 
 
