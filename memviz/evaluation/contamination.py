@@ -21,7 +21,7 @@ _PUBLISHED = (
     "it has seen most of the {images} here: errors are too low and correlations too high."
 )
 # By the key of the card: what comes through to a model from one that it started from, or whose scores it learned.
-_BEFORE = {
+_PUBLISHED_BEFORE = {
     "start": "{model} started{through} from the weights of the published ResMem, which was trained on LaMem and MemCat "
     "and has seen most of the {images} here: errors are too low and correlations too high.",
     "distilled_from": "{model} learned{through} the scores of the published ResMem, which was itself trained on LaMem "
@@ -59,9 +59,14 @@ def contamination(model: Model, weights: str, images: pd.DataFrame) -> list[str]
     if model.card is None:
         return warnings
     before = list(_before(vars(model.card)))
-    for kind, made, through in before:
-        if PUBLISHED_RESMEM in (made.get("fingerprint"), made.get("weights")) and known.any():
-            warnings.append(_BEFORE[kind].format(model=model.name, through=through, images=named))
+    for kind, text in _PUBLISHED_BEFORE.items():
+        found = [
+            through
+            for each, made, through in before
+            if each == kind and PUBLISHED_RESMEM in (made.get("fingerprint"), made.get("weights"))
+        ]
+        if found and known.any():
+            warnings.append(text.format(model=model.name, through=min(found), images=named))
     if model.card.data.get("synthetic"):
         warnings.append(_SYNTHETIC.format(model=model.name))
     checksums = images["path"].map(lambda path: hashlib.sha256(Path(path).read_bytes()).hexdigest())
@@ -83,7 +88,7 @@ def contamination(model: Model, weights: str, images: pd.DataFrame) -> list[str]
 
 
 def _before(made: Mapping[str, Any], through: str = "", taught: bool = False) -> Iterator[tuple[str, Any, str]]:
-    """The models that a model of this card comes from, near and far: what they gave it, their records, and by way."""
+    """All models that a model of this card comes from: what each gave it, its record, and words for a longer way."""
     for key in ("start", "distilled_from"):
         if record := made.get(key):
             learned = taught or key == "distilled_from"

@@ -461,7 +461,7 @@ class _WholeFiles(TorchCheckpointIO):
                 torch.save(checkpoint, temporary)
         except (OSError, RuntimeError) as error:  # torch's own, of a disk that is full
             raise StoreError(
-                f"{path} cannot be written ({str(error).splitlines()[0]}). Make room on its disk and give the same "
+                f"{path} cannot be written ({str(error).partition(chr(10))[0]}). Make room on its disk and give the same "
                 "call again: it goes on from its last whole epoch."
             ) from error
 

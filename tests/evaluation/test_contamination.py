@@ -103,6 +103,10 @@ def test_trained_on_from_the_published_resmem(trained, table, published):
     [
         ({"start": {"start": {"fingerprint": "RESMEM"}}}, "brightness started, through other models, from the weights"),
         ({"start": {"distilled_from": {"weights": "RESMEM"}}}, "brightness learned, through other models, the scores"),
+        (
+            {"start": {"distilled_from": {"weights": "RESMEM"}}, "distilled_from": {"weights": "RESMEM"}},
+            "brightness learned the scores",
+        ),
         ({"distilled_from": {"start": {"fingerprint": "RESMEM"}}}, "brightness learned, through other models, the"),
     ],
 )
