@@ -460,8 +460,9 @@ class _WholeFiles(TorchCheckpointIO):
             with replacing(path) as temporary:
                 torch.save(checkpoint, temporary)
         except (OSError, RuntimeError) as error:  # torch's own, of a disk that is full
+            reason = str(error).partition("\n")[0]
             raise StoreError(
-                f"{path} cannot be written ({str(error).partition(chr(10))[0]}). Make room on its disk and give the same "
+                f"{path} cannot be written ({reason}). Make room on its disk and give the same "
                 "call again: it goes on from its last whole epoch."
             ) from error
 
