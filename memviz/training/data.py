@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -105,38 +106,41 @@ class Photographs(LightningDataModule):
         table, prepared = self._opened()
         readable = _readable(table, prepared)
         divided = Split.load(self.out / SPLIT)
+        needed = max(2, self._share()[0])
         for part in ("train", "validation"):
             chosen = divided.part(readable, part)
-            if len(chosen) < 2:
+            if len(chosen) < needed:
                 raise TrainingError(
-                    f"The {part} part has {len(chosen)} of {len(readable)} photographs; it needs 2 or more. Give more "
-                    "photographs, or other fractions."
+                    f"The {part} part has {len(chosen)} of {len(readable)} photographs; it needs {needed} or more. "
+                    "Give more photographs, or other fractions."
                 )
             self.parts[part] = Part(prepared, list(chosen["row"]), list(chosen["score"]))
         self.test = divided.part(readable, "test")
 
     def train_dataloader(self) -> DataLoader[Examples]:
         """Batches in an order that depends on the seed and the epoch."""
-        return self._loader("train", shuffle=True)
+        dataset, size = self.parts["train"], self.config.batch_size
+        # It has a generator of its own, and Lightning tells it the epoch.
+        sampler: DistributedSampler[Examples] = DistributedSampler(dataset, *self._share(), seed=self.config.seed)
+        # A last batch of one photograph would stop a batch norm that is trained.
+        return self._loader(dataset, sampler=sampler, batch_size=size, drop_last=len(sampler) > size)
 
     def val_dataloader(self) -> DataLoader[Examples]:
-        """Batches in the table's order."""
-        return self._loader("validation", shuffle=False)
+        """Batches in the table's order, each photograph in one process only."""
+        dataset, (world, rank) = self.parts["validation"], self._share()
+        # The processes meet at each batch: all have as many, one of them with a photograph more.
+        count = math.ceil(len(dataset) // world / self.config.batch_size)
+        batches = np.array_split(np.arange(rank, len(dataset), world), count)
+        return self._loader(dataset, batch_sampler=[batch.tolist() for batch in batches])
 
-    def _loader(self, part: str, shuffle: bool) -> DataLoader[Examples]:
-        dataset = self.parts[part]
-        world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+    def _share(self) -> tuple[int, int]:
+        return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+
+    def _loader(self, dataset: Part, **batches: Any) -> DataLoader[Examples]:
         ahead = self.runtime.workers if self.device.type == "cuda" else 0
-        # It has a generator of its own, and Lightning tells it the epoch.
-        sampler: DistributedSampler[Examples] = DistributedSampler(
-            dataset, world, rank, shuffle=shuffle, seed=self.config.seed
-        )
         return DataLoader(
             dataset,
-            batch_size=self.config.batch_size,
-            sampler=sampler,
-            # A last batch of one photograph would stop a batch norm that is trained.
-            drop_last=shuffle and len(sampler) > self.config.batch_size,
+            **batches,
             collate_fn=_same,
             num_workers=ahead,
             persistent_workers=ahead > 0,
