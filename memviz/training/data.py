@@ -91,7 +91,8 @@ class Photographs(LightningDataModule):
         # In this file's name, not in that of Lightning, which calls it.
         warn_unreadable({table["path"].iloc[row]: reason for row, reason in prepared.unreadable.items()}, stacklevel=2)
         if not (self.out / SPLIT).is_file():
-            self._divided(readable).save(self.out / SPLIT)
+            # Of all photographs, also those that cannot be read: it is to be used with the same table again.
+            (self.fixed or self._drawn(table)).save(self.out / SPLIT)
         parts = _parts(Split.load(self.out / SPLIT))
         listed = pd.DataFrame({"name": names(readable), "path": readable["path"], "score": readable["score"]})
         listed.insert(2, "part", listed["name"].map(parts))
@@ -104,18 +105,17 @@ class Photographs(LightningDataModule):
         if self.parts:
             return
         table, prepared = self._opened()
-        readable = _readable(table, prepared)
         divided = Split.load(self.out / SPLIT)
         needed = max(2, self._share()[0])
         for part in ("train", "validation"):
-            chosen = divided.part(readable, part)
+            chosen = _readable(divided.part(table, part), prepared)
             if len(chosen) < needed:
                 raise TrainingError(
-                    f"The {part} part has {len(chosen)} of {len(readable)} photographs; it needs {needed} or more. "
-                    "Give more photographs, or other fractions."
+                    f"The {part} part has {len(chosen)} photographs that can be read, of {len(table)} in all; it "
+                    f"needs {needed} or more. Give more photographs, or other fractions."
                 )
             self.parts[part] = Part(prepared, list(chosen["row"]), list(chosen["score"]))
-        self.test = divided.part(readable, "test")
+        self.test = _readable(divided.part(table, "test"), prepared)
 
     def train_dataloader(self) -> DataLoader[Examples]:
         """Batches in an order that depends on the seed and the epoch."""
@@ -159,13 +159,11 @@ class Photographs(LightningDataModule):
             workers=self.runtime.workers,
             progress=self.progress,
         )
-        return table, prepared
+        return table.assign(row=range(len(table))), prepared
 
-    def _divided(self, table: pd.DataFrame) -> Split:
-        if self.fixed is not None:
-            unreadable = set(names(self.table())) - set(names(table))
-            return self.fixed.without(unreadable)
-        alike = near_duplicates(table) if table["source"].nunique() > 1 else None
+    def _drawn(self, table: pd.DataFrame) -> Split:
+        workers, progress = self.runtime.workers, self.progress
+        alike = near_duplicates(table, workers=workers, progress=progress) if table["source"].nunique() > 1 else None
         if alike is not None:
             with replacing(self.out / NEAR_DUPLICATES) as temporary:
                 alike.to_csv(temporary, index=False)
@@ -177,8 +175,7 @@ def _same(batch: Any) -> Any:
 
 
 def _readable(table: pd.DataFrame, prepared: Prepared) -> pd.DataFrame:
-    readable = table.assign(row=range(len(table)))
-    chosen = readable[~readable["row"].isin(list(prepared.unreadable))].reset_index(drop=True)
+    chosen = table[~table["row"].isin(list(prepared.unreadable))].reset_index(drop=True)
     chosen.attrs = table.attrs
     return chosen
 

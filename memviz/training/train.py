@@ -430,7 +430,8 @@ def _finish(
 ) -> None:
     """Evaluates the trained model, and saves it with its card."""
     divided = Split.load(out / SPLIT)
-    counts = {part: len(getattr(divided, part)) for part in ("train", "validation", "test")}
+    parts = list(pd.read_csv(out / PHOTOGRAPHS)["part"])  # the split lists unreadable photographs too
+    counts = {part: parts.count(part) for part in ("train", "validation", "test")}
     best = max(module.history, key=lambda row: row["val_spearman"])
     metrics = {"val_spearman": best["val_spearman"], "val_mse": best["val_mse"], "epoch": best["epoch"]}
     card = ModelCard(

@@ -247,7 +247,7 @@ def test_doubles_in_two_sources_stay_together(tmp_path, originals):
 
 
 def test_too_few_photographs(table, tmp_path):
-    with pytest.raises(TrainingError, match=r"The validation part has 1 of 4 photographs; it needs 2 or more"):
+    with pytest.raises(TrainingError, match="validation part has 1 photographs that can be read, of 4 in"):
         run(table.iloc[:4].reset_index(drop=True), tmp_path / "out", changed(fractions=(0.5, 0.25, 0.25)))
 
 
@@ -257,20 +257,25 @@ def test_no_test_part(table, tmp_path):
     assert not (tmp_path / "out" / "test").exists()
 
 
-def test_unreadable_photographs_are_left_out(table, tmp_path):
-    Path(table["path"][7]).write_bytes(b"no picture")
-    with pytest.warns(UserWarning, match=r"1 unreadable files were skipped:\n.*007\.png"):
-        model = run(table, tmp_path / "out")
-    assert model.card.data["photographs"] == 39
-    assert "bright/007.png" not in (tmp_path / "out" / "photographs.csv").read_text()
-
-
-def test_unreadable_photographs_of_a_given_split(table, tmp_path):
-    fixed = split(table, fractions=(0.5, 0.25, 0.25))
-    Path(table["path"][7]).write_bytes(b"no picture")
-    with pytest.warns(UserWarning, match="unreadable"):
-        run(table, tmp_path / "out", split=fixed)
-    assert Split.load(tmp_path / "out" / "split.json") == fixed.without(["bright/007.png"])
+@pytest.mark.parametrize("given", [True, False])
+def test_unreadable_photographs_are_left_out(table, tmp_path, given):
+    """Also of the card's counts; the split has them, so that it goes with the whole table."""
+    drawn = split(table, fractions=SETTINGS.fractions)
+    for part in ("train", "validation", "test"):
+        Path(tmp_path / "photos" / getattr(drawn, part)[0].removeprefix("bright/")).write_bytes(b"no picture")
+    with pytest.warns(UserWarning, match=r"3 unreadable files were skipped:\n.*\.png"):
+        model = run(table, tmp_path / "out", split=drawn if given else None)
+    saved = Split.load(tmp_path / "out" / "split.json")
+    parts = {part: saved.part(table, part) for part in ("train", "validation", "test")}
+    assert sum(map(len, parts.values())) == 40
+    if given:
+        assert saved == drawn
+    listed = pd.read_csv(tmp_path / "out" / "photographs.csv")["part"].value_counts()
+    assert model.card.data["photographs"] == listed.sum() == 37
+    for part in parts:
+        readable = sum(Path(path).read_bytes() != b"no picture" for path in parts[part]["path"])
+        assert model.card.split[part] == listed[part] == readable
+    assert len(pd.read_csv(tmp_path / "out" / "test" / "predictions.csv")) == listed["test"]
 
 
 def test_a_cache_that_is_shared(table, tmp_path):
