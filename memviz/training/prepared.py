@@ -15,8 +15,9 @@ import json
 import math
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from PIL import Image
 from torch import Tensor, nn
 
@@ -175,47 +176,72 @@ def _array(
     source = {**source, "kind": KIND, "format": FORMAT}
     key = digest({**source, "shape": list(shape)})[:16]
     path, facts_path = folder / f"{what}-{key}.npy", folder / f"{what}-{key}.json"
-    with _alone(folder / f"{what}-{key}.lock"):
-        if path.is_file() and facts_path.is_file():
-            return _opened(path, shape), _facts(facts_path, shape[0], shape[0])
-        partial, state = folder / f"{path.name}.partial", folder / f"{path.name}.partial.json"
-        facts = _facts(state, 0, shape[0]) if partial.is_file() and state.is_file() else []
-        if facts:
-            _opened(partial, shape)  # open_memmap would fill up a file that was cut off
-        else:
-            _check_room(folder, math.prod(shape) * dtype.itemsize)
-        array = np.lib.format.open_memmap(partial, "r+" if facts else "w+", dtype, tuple(shape))
-        if hasattr(os, "posix_fallocate"):  # or a disk that gets full would end the process without a word
-            with partial.open("r+b") as file:
-                os.posix_fallocate(file.fileno(), 0, os.path.getsize(partial))
 
-        def save() -> None:
-            array.flush()
-            write_json(state, {"facts": facts})
+    def complete() -> bool:
+        return path.is_file() and facts_path.is_file()
 
-        with show_progress(label, shape[0] - len(facts), "images", progress) as advance:
-            try:
-                for number, (count, rows, new) in enumerate(produce(len(facts)), start=1):
-                    for row, value in rows.items():
-                        array[row] = value
-                    facts += [new[row] for row in sorted(new)]
-                    if number % SAVE_EVERY == 0:
-                        save()
-                    advance(count)
-            finally:
-                save()
-        write_json(facts_path, {**source, "facts": facts})
-        os.replace(partial, path)
-        state.unlink()
-        return _opened(path, shape), facts
+    if not complete():
+        lock = folder / f"{what}-{key}.lock"
+        with _alone(lock):
+            if not complete():
+                _make(path, facts_path, source, shape, dtype, produce, label, progress)
+        # Whoever waits for a lock that is gone finds the array; before it is complete that would not be safe.
+        with suppress(OSError):  # as on Windows, where another has it open
+            lock.unlink()
+    return _opened(path, shape), _facts(facts_path, shape[0], shape[0])
+
+
+def _make(
+    path: Path,
+    facts_path: Path,
+    source: dict[str, Any],
+    shape: Sequence[int],
+    dtype: np.dtype[Any],
+    produce: Produce,
+    label: str,
+    progress: bool | None,
+) -> None:
+    partial, state = path.with_name(f"{path.name}.partial"), path.with_name(f"{path.name}.partial.json")
+    facts = _facts(state, 0, shape[0]) if partial.is_file() and state.is_file() else []
+    if facts:
+        _opened(partial, shape)  # open_memmap would fill up a file that was cut off
+    else:
+        _check_room(path.parent, math.prod(shape) * dtype.itemsize)
+    array = np.lib.format.open_memmap(partial, "r+" if facts else "w+", dtype, tuple(shape))
+    if hasattr(os, "posix_fallocate"):  # or a disk that gets full would end the process without a word
+        with partial.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, os.path.getsize(partial))
+
+    def save() -> None:
+        array.flush()
+        write_json(state, {"facts": facts})
+
+    with show_progress(label, shape[0] - len(facts), "images", progress) as advance:
+        try:
+            for number, (count, rows, new) in enumerate(produce(len(facts)), start=1):
+                for row, value in rows.items():
+                    array[row] = value
+                facts += [new[row] for row in sorted(new)]
+                if number % SAVE_EVERY == 0:
+                    save()
+                advance(count)
+        finally:
+            save()
+    write_json(facts_path, {**source, "facts": facts})
+    os.replace(partial, path)
+    state.unlink()
 
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Waits until no other training that shares the cache computes the same."""
+    """Waits until no other training that shares the cache computes the same, and says so."""
     lock = FileLock(path)
     try:
-        lock.acquire()
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            warnings.warn(f"Waiting for another training, which makes {path.with_suffix('.npy')}.", stacklevel=3)
+            lock.acquire()
     except (NotImplementedError, OSError):  # some cluster file systems know no locks
         yield
         return

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from helpers import unchanged, undisturbed
 from torch import nn
 
@@ -112,12 +113,35 @@ def test_a_second_call_reads_from_disk(run, part, monkeypatch):
     assert (first.sha256, first.unreadable) == (second.sha256, second.unreadable)
 
 
-def test_trainings_that_share_a_cache_compute_once(run, part):
+@pytest.mark.filterwarnings("ignore:Waiting for another training")
+def test_trainings_that_share_a_cache_compute_once(run, part, tmp_path):
     with ThreadPoolExecutor(3) as pool:
         found = [done.result() for done in [pool.submit(run) for _ in range(3)]]
     assert sum(part.seen) == 80 + 3  # each photograph and its mirror image once, and three times a black picture
     for other in found[1:]:
         np.testing.assert_array_equal(other.frozen["part"], found[0].frozen["part"])
+    assert {path.suffix for path in (tmp_path / "cache").iterdir()} == {".npy", ".json"}
+
+
+def test_waiting_is_told_once_and_only_where_there_is_something_to_wait_for(run, tmp_path, monkeypatch):
+    run()
+    [path] = (tmp_path / "cache").glob("part-*.npy")
+    other, told = FileLock(path.with_suffix(".lock")), []
+    with other:
+        run()
+    path.rename(tmp_path / "whole.npy")
+    other.acquire()
+
+    def warn(text, **_):
+        told.append(text)
+        (tmp_path / "whole.npy").rename(path)  # the other training is done
+        other.release()
+
+    monkeypatch.setattr(prepared.warnings, "warn", warn)
+    monkeypatch.setattr(prepared, "_make", lambda *args: pytest.fail("made again"))
+    run()
+    assert told == [f"Waiting for another training, which makes {path}."]
+    assert not list((tmp_path / "cache").glob("*.lock"))
 
 
 def test_a_file_system_without_locks(run, monkeypatch):
