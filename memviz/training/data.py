@@ -156,6 +156,7 @@ class Photographs(LightningDataModule):
             self.frozen,
             self.cache,
             device=self.device,
+            mirrored=self.config.flip,
             workers=self.runtime.workers,
             progress=self.progress,
         )

@@ -1,8 +1,8 @@
 """What training reads of each photograph, computed once and kept in memory-mapped files.
 
 That is the network's input, as 8-bit pixels after resizing and cropping, and the outputs of the parts that are not
-trained, for the photograph and for its mirror image. Reading them back takes no decoding and no pass through those
-parts.
+trained, for the photograph and, where training flips, for its mirror image. Reading them back takes no decoding and no
+pass through those parts.
 
 On disk, in a folder that several trainings may share: an array `<what>-<key>.npy` and beside it `<what>-<key>.json`,
 whose key is a hash of everything that the array depends on. What is not complete is called `.partial`, and continued.
@@ -51,7 +51,7 @@ class Prepared:
 
     Attributes:
         pixels: (N, 3, H, W) uint8, red, green, blue.
-        frozen: by address, the part's outputs (N, 2, ...) float32: of the photograph, and of its mirror image.
+        frozen: by address, the part's outputs (N, 1 or 2, ...) float32: of the photograph, and of its mirror image.
         sha256: of each file's bytes.
         unreadable: the reason by row; the arrays hold nothing in these rows.
     """
@@ -83,6 +83,7 @@ def prepare(
     folder: Path,
     *,
     device: torch.device,
+    mirrored: bool = True,
     batch_size: int = 16,
     workers: int = 2,
     progress: bool | None = None,
@@ -95,6 +96,7 @@ def prepare(
         frozen: by address, the parts that are not trained; each maps inputs (N, 3, H, W) to one tensor.
         folder: where the arrays are kept.
         device: where the frozen parts run.
+        mirrored: also compute their outputs for the mirror images.
         batch_size, workers, progress: as in `Model.score`.
 
     Raises:
@@ -134,11 +136,12 @@ def prepare(
                 pictures = network_input(inputs, torch.from_numpy(np.array(pixels[rows.start : rows.stop])).to(device))
                 pictures = pictures.contiguous(memory_format=torch.channels_last)
                 with torch.inference_mode():
-                    both = torch.stack([network(pictures), network(pictures.flip(-1))], dim=1).cpu().numpy()
-                yield len(rows), dict(zip(rows, both, strict=True)), dict.fromkeys(rows)
+                    seen = [network(pictures), *([network(pictures.flip(-1))] if mirrored else [])]
+                results = torch.stack(seen, dim=1).cpu().numpy()
+                yield len(rows), dict(zip(rows, results, strict=True)), dict.fromkeys(rows)
 
         key = {**source, "inputs": inputs.to_dict(), "address": address, "weights": fingerprint(part)}
-        size = (len(table), 2, *example.shape[1:])
+        size = (len(table), 1 + mirrored, *example.shape[1:])
         label = f"Running {address} once"
         outputs[address], _ = _array(folder, address, key, size, np.dtype(np.float32), computed, label, progress)
     return Prepared(pixels, outputs, [fact if isinstance(fact, str) else "" for fact in facts], unreadable)

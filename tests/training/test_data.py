@@ -2,6 +2,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 
 from memviz.errors import TrainingError
 from memviz.images import split
@@ -59,3 +60,10 @@ def test_processes_without_a_photograph(table, photographs):
 def test_looking_for_doubles_shows_progress_in_a_log(table, photographs, capsys):
     photographs(table=table.assign(source=["one", "two"] * 20), progress=True)
     assert "look for doubles: 40/40 images" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flip", [True, False])
+def test_mirror_images_only_of_a_training_that_flips(photographs, flip):
+    config = TrainConfig(flip=flip, fractions=(0.5, 0.5, 0.0))
+    [batch] = photographs(config, {"part": nn.Flatten()}).train_dataloader()
+    assert batch.frozen["part"].shape == (20, 1 + flip, 3 * 16 * 16)

@@ -49,9 +49,9 @@ def part(monkeypatch):
 
 @pytest.fixture
 def run(table, tmp_path, part):
-    def run(**changes):
+    def run(mirrored=True, **changes):
         given = {"table": table, "inputs": INPUTS, "frozen": {"part": part}, "folder": tmp_path / "cache"} | changes
-        return prepare(*given.values(), device=CPU, batch_size=4)
+        return prepare(*given.values(), device=CPU, mirrored=mirrored, batch_size=4)
 
     return run
 
@@ -99,6 +99,17 @@ def test_frozen_outputs_are_what_the_part_gives(table, run, part):
     torch.testing.assert_close(torch.tensor(found.frozen["part"]), wanted)
     assert len({len(sha) for sha in found.sha256}) == 1
     assert found.unreadable == {}
+
+
+def test_mirror_images_only_where_they_are_needed(run, part, tmp_path):
+    both = run()
+    part.seen.clear()
+    one = run(mirrored=False)
+    assert sum(part.seen) == 40 + 1
+    assert one.frozen["part"].shape == (40, 1, 4)
+    np.testing.assert_array_equal(one.frozen["part"][:, 0], both.frozen["part"][:, 0])
+    np.testing.assert_array_equal(run().frozen["part"], both.frozen["part"])
+    assert len(list((tmp_path / "cache").glob("part-*.npy"))) == 2
 
 
 def test_a_second_call_reads_from_disk(run, part, monkeypatch):
