@@ -61,6 +61,21 @@ class Prepared:
     sha256: list[str]
     unreadable: dict[int, str]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By the files' paths: processes that read ahead would else get copies of whole arrays."""
+        paths = {address: _path(outputs) for address, outputs in self.frozen.items()}
+        return _reopened, (_path(self.pixels), paths, self.sha256, self.unreadable)
+
+
+def _path(array: Array) -> str:
+    assert isinstance(array, np.memmap)
+    return str(array.filename)
+
+
+def _reopened(pixels: str, frozen: dict[str, str], *others: Any) -> Prepared:
+    outputs = {address: np.load(path, mmap_mode="r") for address, path in frozen.items()}
+    return Prepared(np.load(pixels, mmap_mode="r"), outputs, *others)
+
 
 def pixel_spec(inputs: InputSpec) -> InputSpec:
     """The same resizing and cropping without any change of values: what is kept as 8 bits.

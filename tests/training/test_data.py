@@ -1,5 +1,7 @@
+import pickle
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -67,3 +69,14 @@ def test_mirror_images_only_of_a_training_that_flips(photographs, flip):
     config = TrainConfig(flip=flip, fractions=(0.5, 0.5, 0.0))
     [batch] = photographs(config, {"part": nn.Flatten()}).train_dataloader()
     assert batch.frozen["part"].shape == (20, 1 + flip, 3 * 16 * 16)
+
+
+def test_processes_that_read_ahead_get_paths_instead_of_arrays(photographs):
+    part = photographs(frozen={"part": nn.Flatten()}).parts["train"]
+    pickled = pickle.dumps(part)
+    assert len(pickled) < 10_000 < part.prepared.pixels.nbytes
+    again = pickle.loads(pickled)
+    assert isinstance(again.prepared.pixels, np.memmap)
+    for one, other in zip(again.__getitems__([3, 1]), part.__getitems__([3, 1]), strict=True):
+        torch.testing.assert_close(one, other)
+    assert again.prepared.unreadable == {}
