@@ -106,13 +106,13 @@ class Photographs(LightningDataModule):
             return
         table, prepared = self._opened()
         divided = Split.load(self.out / SPLIT)
-        needed = max(2, self._share()[0])
+        readable, needed = len(table) - len(prepared.unreadable), max(2, self._share()[0])
         for part in ("train", "validation"):
             chosen = _readable(divided.part(table, part), prepared)
             if len(chosen) < needed:
                 raise TrainingError(
-                    f"The {part} part has {len(chosen)} photographs that can be read, of {len(table)} in all; it "
-                    f"needs {needed} or more. Give more photographs, or other fractions."
+                    f"The {part} part has {len(chosen)} of {readable} photographs; it needs {needed} or more. "
+                    "Give more photographs, or other fractions."
                 )
             self.parts[part] = Part(prepared, list(chosen["row"]), list(chosen["score"]))
         self.test = _readable(divided.part(table, "test"), prepared)

@@ -247,7 +247,7 @@ def test_doubles_in_two_sources_stay_together(tmp_path, originals):
 
 
 def test_too_few_photographs(table, tmp_path):
-    with pytest.raises(TrainingError, match="validation part has 1 photographs that can be read, of 4 in"):
+    with pytest.raises(TrainingError, match=r"The validation part has 1 of 4 photographs; it needs 2 or more"):
         run(table.iloc[:4].reset_index(drop=True), tmp_path / "out", changed(fractions=(0.5, 0.25, 0.25)))
 
 
