@@ -429,9 +429,8 @@ def _finish(
     out: Path,
 ) -> None:
     """Evaluates the trained model, and saves it with its card."""
-    divided = Split.load(out / SPLIT)
-    parts = list(pd.read_csv(out / PHOTOGRAPHS)["part"])  # the split lists unreadable photographs too
-    counts = {part: parts.count(part) for part in ("train", "validation", "test")}
+    divided, listed = Split.load(out / SPLIT), pd.read_csv(out / PHOTOGRAPHS)
+    counts = {part: int((listed["part"] == part).sum()) for part in ("train", "validation", "test")}
     best = max(module.history, key=lambda row: row["val_spearman"])
     metrics = {"val_spearman": best["val_spearman"], "val_mse": best["val_mse"], "epoch": best["epoch"]}
     card = ModelCard(
