@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import pandas as pd
 
@@ -60,17 +60,6 @@ class Split:
         chosen = table[given.isin(set(getattr(self, part)))].reset_index(drop=True)
         chosen.attrs = table.attrs
         return chosen
-
-    def without(self, unwanted: Collection[str]) -> Split:
-        """The split without some photographs, given as `source/file`, as those that cannot be read.
-
-        >>> Split(0, (0.5, 0.25, 0.25), ("a/1", "a/2"), ("a/3",), ("a/4",)).without(["a/2"]).train
-        ('a/1',)
-        """
-        parts: dict[str, Any] = {
-            part: tuple(name for name in getattr(self, part) if name not in unwanted) for part in PARTS
-        }
-        return replace(self, **parts)
 
     def save(self, path: str | Path) -> None:
         """Writes the split as JSON, with the date and the versions that made it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, autograd, nn
 
@@ -58,9 +59,10 @@ class ResponseNorm(nn.Module):
         self.settings = like.size, like.alpha, like.beta, like.k
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Normalized maps (N, C, H, W)."""
-        out: Tensor = _ResponseNorm.apply(maps, *self.settings)
-        return out
+        """Normalized maps (N, C, H, W), of the same type; 16-bit ones are computed in 32 bits, or squares overflow."""
+        exact = torch.promote_types(maps.dtype, torch.float32)
+        out: Tensor = _ResponseNorm.apply(maps.to(exact), *self.settings)
+        return out.to(maps.dtype)
 
 
 def quicken_response_norms(network: nn.Module) -> None:

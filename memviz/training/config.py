@@ -30,7 +30,8 @@ class TrainConfig:
         weight_decay: of the optimizer.
         batch_size: photographs in one step; with several devices, on each.
         epochs: at most; the paper's Table 1 counts 20.
-        steps_per_epoch: so many batches are an epoch, to try a training out; None takes all photographs.
+        steps_per_epoch: so many batches are an epoch, to try a training out; None takes all but an incomplete
+            last one: up to `batch_size` - 1 photographs are left out, on each device, and others in each epoch.
         patience: epochs without a better validation correlation after which training stops.
         flip: mirror each photograph with probability one half. There is no other augmentation: memorability is not
             preserved under cropping (the paper, Models).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,8 @@ class Photographs(LightningDataModule):
         # In this file's name, not in that of Lightning, which calls it.
         warn_unreadable({table["path"].iloc[row]: reason for row, reason in prepared.unreadable.items()}, stacklevel=2)
         if not (self.out / SPLIT).is_file():
-            self._divided(readable).save(self.out / SPLIT)
+            # Of all photographs, also those that cannot be read: it is to be used with the same table again.
+            (self.fixed or self._drawn(table)).save(self.out / SPLIT)
         parts = _parts(Split.load(self.out / SPLIT))
         listed = pd.DataFrame({"name": names(readable), "path": readable["path"], "score": readable["score"]})
         listed.insert(2, "part", listed["name"].map(parts))
@@ -103,40 +105,42 @@ class Photographs(LightningDataModule):
         if self.parts:
             return
         table, prepared = self._opened()
-        readable = _readable(table, prepared)
         divided = Split.load(self.out / SPLIT)
+        readable, needed = len(table) - len(prepared.unreadable), max(2, self._share()[0])
         for part in ("train", "validation"):
-            chosen = divided.part(readable, part)
-            if len(chosen) < 2:
+            chosen = _readable(divided.part(table, part), prepared)
+            if len(chosen) < needed:
                 raise TrainingError(
-                    f"The {part} part has {len(chosen)} of {len(readable)} photographs; it needs 2 or more. Give more "
-                    "photographs, or other fractions."
+                    f"The {part} part has {len(chosen)} of {readable} photographs; it needs {needed} or more. "
+                    "Give more photographs, or other fractions."
                 )
             self.parts[part] = Part(prepared, list(chosen["row"]), list(chosen["score"]))
-        self.test = divided.part(readable, "test")
+        self.test = _readable(divided.part(table, "test"), prepared)
 
     def train_dataloader(self) -> DataLoader[Examples]:
         """Batches in an order that depends on the seed and the epoch."""
-        return self._loader("train", shuffle=True)
+        dataset, size = self.parts["train"], self.config.batch_size
+        # It has a generator of its own, and Lightning tells it the epoch.
+        sampler: DistributedSampler[Examples] = DistributedSampler(dataset, *self._share(), seed=self.config.seed)
+        # A last batch of one photograph would stop a batch norm that is trained.
+        return self._loader(dataset, sampler=sampler, batch_size=size, drop_last=len(sampler) > size)
 
     def val_dataloader(self) -> DataLoader[Examples]:
-        """Batches in the table's order."""
-        return self._loader("validation", shuffle=False)
+        """Batches in the table's order, each photograph in one process only."""
+        dataset, (world, rank) = self.parts["validation"], self._share()
+        # The processes meet at each batch: all have as many, one of them with a photograph more.
+        count = math.ceil(len(dataset) // world / self.config.batch_size)
+        batches = np.array_split(np.arange(rank, len(dataset), world), count)
+        return self._loader(dataset, batch_sampler=[batch.tolist() for batch in batches])
 
-    def _loader(self, part: str, shuffle: bool) -> DataLoader[Examples]:
-        dataset = self.parts[part]
-        world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+    def _share(self) -> tuple[int, int]:
+        return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+
+    def _loader(self, dataset: Part, **batches: Any) -> DataLoader[Examples]:
         ahead = self.runtime.workers if self.device.type == "cuda" else 0
-        # It has a generator of its own, and Lightning tells it the epoch.
-        sampler: DistributedSampler[Examples] = DistributedSampler(
-            dataset, world, rank, shuffle=shuffle, seed=self.config.seed
-        )
         return DataLoader(
             dataset,
-            batch_size=self.config.batch_size,
-            sampler=sampler,
-            # A last batch of one photograph would stop a batch norm that is trained.
-            drop_last=shuffle and len(sampler) > self.config.batch_size,
+            **batches,
             collate_fn=_same,
             num_workers=ahead,
             persistent_workers=ahead > 0,
@@ -152,16 +156,15 @@ class Photographs(LightningDataModule):
             self.frozen,
             self.cache,
             device=self.device,
+            mirrored=self.config.flip,
             workers=self.runtime.workers,
             progress=self.progress,
         )
-        return table, prepared
+        return table.assign(row=range(len(table))), prepared
 
-    def _divided(self, table: pd.DataFrame) -> Split:
-        if self.fixed is not None:
-            unreadable = set(names(self.table())) - set(names(table))
-            return self.fixed.without(unreadable)
-        alike = near_duplicates(table) if table["source"].nunique() > 1 else None
+    def _drawn(self, table: pd.DataFrame) -> Split:
+        workers, progress = self.runtime.workers, self.progress
+        alike = near_duplicates(table, workers=workers, progress=progress) if table["source"].nunique() > 1 else None
         if alike is not None:
             with replacing(self.out / NEAR_DUPLICATES) as temporary:
                 alike.to_csv(temporary, index=False)
@@ -173,8 +176,7 @@ def _same(batch: Any) -> Any:
 
 
 def _readable(table: pd.DataFrame, prepared: Prepared) -> pd.DataFrame:
-    readable = table.assign(row=range(len(table)))
-    chosen = readable[~readable["row"].isin(list(prepared.unreadable))].reset_index(drop=True)
+    chosen = table[~table["row"].isin(list(prepared.unreadable))].reset_index(drop=True)
     chosen.attrs = table.attrs
     return chosen
 

@@ -22,7 +22,7 @@ from memviz.training.prepared import network_input
 
 
 class Examples(NamedTuple):
-    """A batch: pixels (N, 3, H, W) uint8, scores (N,), and outputs (N, 2, ...) of frozen parts by address."""
+    """A batch: pixels (N, 3, H, W) uint8, scores (N,), and outputs (N, 1 or 2, ...) of frozen parts by address."""
 
     pixels: Tensor
     scores: Tensor

@@ -1,8 +1,8 @@
 """What training reads of each photograph, computed once and kept in memory-mapped files.
 
 That is the network's input, as 8-bit pixels after resizing and cropping, and the outputs of the parts that are not
-trained, for the photograph and for its mirror image. Reading them back takes no decoding and no pass through those
-parts.
+trained, for the photograph and, where training flips, for its mirror image. Reading them back takes no decoding and no
+pass through those parts.
 
 On disk, in a folder that several trainings may share: an array `<what>-<key>.npy` and beside it `<what>-<key>.json`,
 whose key is a hash of everything that the array depends on. What is not complete is called `.partial`, and continued.
@@ -15,8 +15,9 @@ import json
 import math
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from PIL import Image
 from torch import Tensor, nn
 
@@ -50,7 +51,7 @@ class Prepared:
 
     Attributes:
         pixels: (N, 3, H, W) uint8, red, green, blue.
-        frozen: by address, the part's outputs (N, 2, ...) float32: of the photograph, and of its mirror image.
+        frozen: by address, the part's outputs (N, 1 or 2, ...) float32: of the photograph, and of its mirror image.
         sha256: of each file's bytes.
         unreadable: the reason by row; the arrays hold nothing in these rows.
     """
@@ -59,6 +60,21 @@ class Prepared:
     frozen: dict[str, Array]
     sha256: list[str]
     unreadable: dict[int, str]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By the files' paths: processes that read ahead would else get copies of whole arrays."""
+        paths = {address: _path(outputs) for address, outputs in self.frozen.items()}
+        return _reopened, (_path(self.pixels), paths, self.sha256, self.unreadable)
+
+
+def _path(array: Array) -> str:
+    assert isinstance(array, np.memmap)
+    return str(array.filename)
+
+
+def _reopened(pixels: str, frozen: dict[str, str], *others: Any) -> Prepared:
+    outputs = {address: np.load(path, mmap_mode="r") for address, path in frozen.items()}
+    return Prepared(np.load(pixels, mmap_mode="r"), outputs, *others)
 
 
 def pixel_spec(inputs: InputSpec) -> InputSpec:
@@ -82,6 +98,7 @@ def prepare(
     folder: Path,
     *,
     device: torch.device,
+    mirrored: bool = True,
     batch_size: int = 16,
     workers: int = 2,
     progress: bool | None = None,
@@ -94,6 +111,7 @@ def prepare(
         frozen: by address, the parts that are not trained; each maps inputs (N, 3, H, W) to one tensor.
         folder: where the arrays are kept.
         device: where the frozen parts run.
+        mirrored: also compute their outputs for the mirror images.
         batch_size, workers, progress: as in `Model.score`.
 
     Raises:
@@ -133,11 +151,12 @@ def prepare(
                 pictures = network_input(inputs, torch.from_numpy(np.array(pixels[rows.start : rows.stop])).to(device))
                 pictures = pictures.contiguous(memory_format=torch.channels_last)
                 with torch.inference_mode():
-                    both = torch.stack([network(pictures), network(pictures.flip(-1))], dim=1).cpu().numpy()
-                yield len(rows), dict(zip(rows, both, strict=True)), dict.fromkeys(rows)
+                    seen = [network(pictures), *([network(pictures.flip(-1))] if mirrored else [])]
+                results = torch.stack(seen, dim=1).cpu().numpy()
+                yield len(rows), dict(zip(rows, results, strict=True)), dict.fromkeys(rows)
 
         key = {**source, "inputs": inputs.to_dict(), "address": address, "weights": fingerprint(part)}
-        size = (len(table), 2, *example.shape[1:])
+        size = (len(table), 1 + mirrored, *example.shape[1:])
         label = f"Running {address} once"
         outputs[address], _ = _array(folder, address, key, size, np.dtype(np.float32), computed, label, progress)
     return Prepared(pixels, outputs, [fact if isinstance(fact, str) else "" for fact in facts], unreadable)
@@ -175,47 +194,72 @@ def _array(
     source = {**source, "kind": KIND, "format": FORMAT}
     key = digest({**source, "shape": list(shape)})[:16]
     path, facts_path = folder / f"{what}-{key}.npy", folder / f"{what}-{key}.json"
-    with _alone(folder / f"{what}-{key}.lock"):
-        if path.is_file() and facts_path.is_file():
-            return _opened(path, shape), _facts(facts_path, shape[0], shape[0])
-        partial, state = folder / f"{path.name}.partial", folder / f"{path.name}.partial.json"
-        facts = _facts(state, 0, shape[0]) if partial.is_file() and state.is_file() else []
-        if facts:
-            _opened(partial, shape)  # open_memmap would fill up a file that was cut off
-        else:
-            _check_room(folder, math.prod(shape) * dtype.itemsize)
-        array = np.lib.format.open_memmap(partial, "r+" if facts else "w+", dtype, tuple(shape))
-        if hasattr(os, "posix_fallocate"):  # or a disk that gets full would end the process without a word
-            with partial.open("r+b") as file:
-                os.posix_fallocate(file.fileno(), 0, os.path.getsize(partial))
 
-        def save() -> None:
-            array.flush()
-            write_json(state, {"facts": facts})
+    def complete() -> bool:
+        return path.is_file() and facts_path.is_file()
 
-        with show_progress(label, shape[0] - len(facts), "images", progress) as advance:
-            try:
-                for number, (count, rows, new) in enumerate(produce(len(facts)), start=1):
-                    for row, value in rows.items():
-                        array[row] = value
-                    facts += [new[row] for row in sorted(new)]
-                    if number % SAVE_EVERY == 0:
-                        save()
-                    advance(count)
-            finally:
-                save()
-        write_json(facts_path, {**source, "facts": facts})
-        os.replace(partial, path)
-        state.unlink()
-        return _opened(path, shape), facts
+    if not complete():
+        lock = folder / f"{what}-{key}.lock"
+        with _alone(lock):
+            if not complete():
+                _make(path, facts_path, source, shape, dtype, produce, label, progress)
+        # Whoever waits for a lock that is gone finds the array; before it is complete that would not be safe.
+        with suppress(OSError):  # as on Windows, where another has it open
+            lock.unlink()
+    return _opened(path, shape), _facts(facts_path, shape[0], shape[0])
+
+
+def _make(
+    path: Path,
+    facts_path: Path,
+    source: dict[str, Any],
+    shape: Sequence[int],
+    dtype: np.dtype[Any],
+    produce: Produce,
+    label: str,
+    progress: bool | None,
+) -> None:
+    partial, state = path.with_name(f"{path.name}.partial"), path.with_name(f"{path.name}.partial.json")
+    facts = _facts(state, 0, shape[0]) if partial.is_file() and state.is_file() else []
+    if facts:
+        _opened(partial, shape)  # open_memmap would fill up a file that was cut off
+    else:
+        _check_room(path.parent, math.prod(shape) * dtype.itemsize)
+    array = np.lib.format.open_memmap(partial, "r+" if facts else "w+", dtype, tuple(shape))
+    if hasattr(os, "posix_fallocate"):  # or a disk that gets full would end the process without a word
+        with partial.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, os.path.getsize(partial))
+
+    def save() -> None:
+        array.flush()
+        write_json(state, {"facts": facts})
+
+    with show_progress(label, shape[0] - len(facts), "images", progress) as advance:
+        try:
+            for number, (count, rows, new) in enumerate(produce(len(facts)), start=1):
+                for row, value in rows.items():
+                    array[row] = value
+                facts += [new[row] for row in sorted(new)]
+                if number % SAVE_EVERY == 0:
+                    save()
+                advance(count)
+        finally:
+            save()
+    write_json(facts_path, {**source, "facts": facts})
+    os.replace(partial, path)
+    state.unlink()
 
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Waits until no other training that shares the cache computes the same."""
+    """Waits until no other training that shares the cache computes the same, and says so."""
     lock = FileLock(path)
     try:
-        lock.acquire()
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            warnings.warn(f"Waiting for another training, which makes {path.with_suffix('.npy')}.", stacklevel=3)
+            lock.acquire()
     except (NotImplementedError, OSError):  # some cluster file systems know no locks
         yield
         return

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from helpers import unchanged, undisturbed
 from torch import nn
 
@@ -48,9 +49,9 @@ def part(monkeypatch):
 
 @pytest.fixture
 def run(table, tmp_path, part):
-    def run(**changes):
+    def run(mirrored=True, **changes):
         given = {"table": table, "inputs": INPUTS, "frozen": {"part": part}, "folder": tmp_path / "cache"} | changes
-        return prepare(*given.values(), device=CPU, batch_size=4)
+        return prepare(*given.values(), device=CPU, mirrored=mirrored, batch_size=4)
 
     return run
 
@@ -100,6 +101,17 @@ def test_frozen_outputs_are_what_the_part_gives(table, run, part):
     assert found.unreadable == {}
 
 
+def test_mirror_images_only_where_they_are_needed(run, part, tmp_path):
+    both = run()
+    part.seen.clear()
+    one = run(mirrored=False)
+    assert sum(part.seen) == 40 + 1
+    assert one.frozen["part"].shape == (40, 1, 4)
+    np.testing.assert_array_equal(one.frozen["part"][:, 0], both.frozen["part"][:, 0])
+    np.testing.assert_array_equal(run().frozen["part"], both.frozen["part"])
+    assert len(list((tmp_path / "cache").glob("part-*.npy"))) == 2
+
+
 def test_a_second_call_reads_from_disk(run, part, monkeypatch):
     first = run()
     count = sum(part.seen)
@@ -112,12 +124,35 @@ def test_a_second_call_reads_from_disk(run, part, monkeypatch):
     assert (first.sha256, first.unreadable) == (second.sha256, second.unreadable)
 
 
-def test_trainings_that_share_a_cache_compute_once(run, part):
+@pytest.mark.filterwarnings("ignore:Waiting for another training")
+def test_trainings_that_share_a_cache_compute_once(run, part, tmp_path):
     with ThreadPoolExecutor(3) as pool:
         found = [done.result() for done in [pool.submit(run) for _ in range(3)]]
     assert sum(part.seen) == 80 + 3  # each photograph and its mirror image once, and three times a black picture
     for other in found[1:]:
         np.testing.assert_array_equal(other.frozen["part"], found[0].frozen["part"])
+    assert {path.suffix for path in (tmp_path / "cache").iterdir()} == {".npy", ".json"}
+
+
+def test_waiting_is_told_once_and_only_where_there_is_something_to_wait_for(run, tmp_path, monkeypatch):
+    run()
+    [path] = (tmp_path / "cache").glob("part-*.npy")
+    other, told = FileLock(path.with_suffix(".lock")), []
+    with other:
+        run()
+    path.rename(tmp_path / "whole.npy")
+    other.acquire()
+
+    def warn(text, **_):
+        told.append(text)
+        (tmp_path / "whole.npy").rename(path)  # the other training is done
+        other.release()
+
+    monkeypatch.setattr(prepared.warnings, "warn", warn)
+    monkeypatch.setattr(prepared, "_make", lambda *args: pytest.fail("made again"))
+    run()
+    assert told == [f"Waiting for another training, which makes {path}."]
+    assert not list((tmp_path / "cache").glob("*.lock"))
 
 
 def test_a_file_system_without_locks(run, monkeypatch):

@@ -1,0 +1,65 @@
+"""On an NVIDIA GPU, where batches are read ahead by other processes into pinned memory."""
+
+import pandas as pd
+import pytest
+import torch
+
+from memviz.training import Runtime, TrainConfig, train
+from memviz.training.module import Regression
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"),
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),  # since Python 3.12
+]
+SETTINGS = {"epochs": 4, "batch_size": 8, "learning_rate": 0.3, "patience": 10, "fractions": (0.6, 0.2, 0.2)}
+stepped = Regression.training_step
+
+
+def assert_nearly(one, other, tolerance):
+    """The same errors in each epoch; not ranks, where two that are close may change places."""
+    columns = ["epoch", "step", "train_mse", "val_mse"]
+    found, wanted = (pd.read_csv(model.folder / "history.csv")[columns] for model in (one, other))
+    pd.testing.assert_frame_equal(found, wanted, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("cached", [True, False])
+@pytest.mark.parametrize(("precision", "used"), [("auto", "16-mixed"), ("32-true", "32-true")])
+def test_nearly_the_result_of_the_cpu(table, tmp_path, monkeypatch, precision, used, cached):
+    """With flips, which are drawn on the CPU."""
+    seen = []
+
+    def step(self, batch, number):
+        loader = self.trainer.train_dataloader
+        where = {batch.pixels.device.type, batch.scores.device.type, *(x.device.type for x in batch.frozen.values())}
+        seen.append((self.trainer.precision, where, loader.pin_memory, loader.num_workers))
+        return stepped(self, batch, number)
+
+    config = TrainConfig(**SETTINGS, cache_frozen=cached)
+    here = train("toy", table, tmp_path / "cpu", config, runtime=Runtime("cpu"))
+    monkeypatch.setattr(Regression, "training_step", step)
+    there = train("toy", table, tmp_path / "gpu", config, runtime=Runtime(precision=precision))
+    assert seen == [(used, {"cuda"}, True, 2)] * 12
+    assert_nearly(there, here, 0.001)
+    frozen, weights = here.module.resnet.state_dict(), there.module.state_dict()
+    assert all(torch.equal(weights[f"resnet.{name}"], value) for name, value in frozen.items())
+    assert {value.dtype for value in there.module.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("name", ["toy", "toy-retrain"])
+def test_it_goes_on(table, tmp_path, monkeypatch, name):
+    config, count = TrainConfig(**SETTINGS), []
+    whole = train(name, table, tmp_path / "whole", config)
+
+    def step(self, batch, number):
+        count.append(number)
+        if len(count) == 8:  # in the third epoch
+            raise MemoryError
+        return stepped(self, batch, number)
+
+    monkeypatch.setattr(Regression, "training_step", step)
+    with pytest.raises(MemoryError):
+        train(name, table, tmp_path / "out", config)
+    again = train(name, table, tmp_path / "out", config)
+    assert len(count) == 8 + 6
+    assert_nearly(again, whole, 0.0001)
