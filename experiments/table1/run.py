@@ -54,10 +54,13 @@ def main() -> None:
     arguments = parser().parse_args()
     table = read_data(arguments.data)
     divided = one_split(table, arguments.out / "split.json", TrainConfig.read(changes=FRACTIONS + arguments.set))
-    backbones = {} if arguments.random_backbones else read_backbones(arguments.backbone)
+    given = read_backbones(arguments.backbone)
     rows = []
     for name in arguments.models:
-        parts = architecture(name).backbones
+        # MemNet has no pretrained parts, ResMem not all that are given.
+        backbones = (
+            {} if isinstance(given, str) else {a: f for a, f in given.items() if a in architecture(name).backbones}
+        )
         train(
             name,
             table,
@@ -65,8 +68,7 @@ def main() -> None:
             TrainConfig.read(HERE / f"{name}.toml", arguments.set),
             runtime=Runtime(arguments.accelerator, arguments.devices, logger=arguments.logger),
             split=divided,
-            # MemNet has none, ResMem not all that are given.
-            backbones=backbones if isinstance(backbones, str) else {a: f for a, f in backbones.items() if a in parts},
+            backbones={} if arguments.random_backbones else backbones or "torchvision",
             cache=arguments.out / "cache",
             progress=True,
             **({"head": "small"} if arguments.small and name == "m3m" else {}),

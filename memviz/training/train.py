@@ -26,8 +26,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import nn
 
 from memviz.errors import DivergedError, StoreError, TrainingError
-from memviz.evaluation import Report, evaluate
-from memviz.evaluation.plots import density, save
+from memviz.evaluation import evaluate
 from memviz.files import WRITING, provenance, read_json, replacing, write_json
 from memviz.images import Split
 from memviz.images.scored import names
@@ -535,7 +534,7 @@ def _finish(
         # By the card the report knows what to warn of.
         trained.card, trained.folder = card, out
         report = evaluate(trained, test, workers=photographs.runtime.workers, progress=photographs.progress)
-        _save_report(report, out / "test")
+        report.save(out / "test")
         whole = report.frame().iloc[0]
         measures = ("mse", "mae", *(f"spearman{end}" for end in ("", "_low", "_high")))
         metrics |= {f"test_{measure}": float(whole[measure]) for measure in measures}
@@ -548,11 +547,3 @@ def _lineage(model: Model) -> dict[str, Any]:
         return {}
     made = {"data": model.card.data, "start": model.card.start, "distilled_from": model.card.distilled_from}
     return {"folder": str(model.folder.absolute()), **made}
-
-
-def _save_report(report: Report, folder: Path) -> None:
-    report.to_json(folder / "report.json")
-    report.to_csv(folder / "report.csv")
-    with replacing(folder / "predictions.csv") as temporary:
-        report.predictions.to_csv(temporary, index=False)
-    save(density(report.predictions["truth"], report.predictions["prediction"], title=report.model), folder / "density")
