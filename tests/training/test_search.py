@@ -61,7 +61,7 @@ def test_table_figure_and_small_files(table, folder, capfd):
         assert image.width == pytest.approx(85 / 25.4 * 300, abs=1)
     assert (folder / "search.pdf").is_file()
     assert {path.suffix for path in folder.rglob("*") if path.is_file()} == {
-        ".csv", ".db", ".json", ".lock", ".npy", ".pdf", ".png", ".yaml",
+        ".csv", ".db", ".json", ".npy", ".pdf", ".png", ".yaml",
     }  # fmt: skip
 
 
