@@ -105,9 +105,11 @@ def train(
     config, runtime, out = config or TrainConfig(), runtime or Runtime(), Path(out)
     start = untrained(name, config, weights, backbones, options, mean)
     run = {"config": config.to_dict(), **describe(start, data, split, runtime, weights, backbones, options)}
-    claim(out, run, "training")
+    finished = is_trained(out)
+    # What was finished on one machine may be looked at on another.
+    claim(out, {key: value for key, value in run.items() if not (finished and key == "runtime")}, "training")
     over = [out / LAST, out / BEST, *([out / CACHE] if cache is None else [])]
-    if is_trained(out):
+    if finished:
         tidy(out, over)
         return load_model(out)
 

@@ -267,6 +267,9 @@ def test_devices_and_precision_are_part_of_the_result(table, tmp_path):
     assert model.card.runtime == {"devices": 1, "nodes": 1, "precision": "32-true"}
     free = Runtime("cpu", precision="32-true", workers=1, logger="tensorboard")
     assert run(table, tmp_path / "out", changed(epochs=1), runtime=free).card == model.card
+    mixed = Runtime(accelerator="cpu", precision="bf16-mixed")
+    assert run(table, tmp_path / "out", changed(epochs=1), runtime=mixed).card == model.card
+    (tmp_path / "out/card.json").unlink()  # as if it were not finished
     for other, was in (({"devices": 2}, "1, now 2"), ({"nodes": 2}, "1, now 2"), ({"precision": "bf16-mixed"}, "32-t")):
         with pytest.raises(StoreError, match=rf"runtime\.{next(iter(other))} was {was}"):
             run(table, tmp_path / "out", changed(epochs=1), runtime=Runtime(**{"accelerator": "cpu"} | other))
