@@ -25,8 +25,9 @@ class TrainConfig:
     values.
 
     Attributes:
-        learning_rate, momentum: of the optimizer; η and γ of the paper's figure 7. 0.9 is the released code's momentum.
-            Its learning rate, 1e-5, is for fine-tuning; experiments/distillation tells how 0.01 was found.
+        learning_rate, momentum: of the optimizer; η and γ of the paper's figure 7. 0.9 is the released code's momentum;
+            its learning rate, 1e-5, is for fine-tuning. 0.01 is MemNet's (experiments/distillation); ResMem, whose
+            score comes from a sigmoid, wants more (experiments/table1). `search` finds what a data set wants.
         weight_decay: of the optimizer.
         batch_size: photographs in one step; with several devices, on each.
         epochs: at most; the paper's Table 1 counts 20.
