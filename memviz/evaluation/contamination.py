@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from memviz.files import sha256
 from memviz.models import Model
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def contamination(model: Model, weights: str, images: pd.DataFrame) -> list[str]
             warnings.append(text.format(model=model.name, through=min(found), images=named))
     if model.card.data.get("synthetic"):
         warnings.append(_SYNTHETIC.format(model=model.name))
-    checksums = images["path"].map(lambda path: hashlib.sha256(Path(path).read_bytes()).hexdigest())
+    checksums = images["path"].map(sha256)
     trained = [(model.name, "this model's", model.folder, _TOO_GOOD)]
     for kind, made, _ in before:
         if "folder" in made:

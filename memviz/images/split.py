@@ -14,7 +14,7 @@ from typing import Literal, get_args
 import pandas as pd
 
 from memviz.errors import ImageError, StoreError
-from memviz.files import provenance, read_json, write_json
+from memviz.files import provenance, read_json, sha256, write_json
 from memviz.images.scored import check_readable, first_of, names
 
 Part = Literal["train", "validation", "test"]
@@ -181,6 +181,6 @@ def _identical(paths: Iterable[str]) -> Iterable[tuple[str, str]]:
     for path in paths:
         by_length[os.path.getsize(path)].append(path)
     for alike in by_length.values():
-        seen: dict[bytes, str] = {}
+        seen: dict[str, str] = {}
         for path in alike if len(alike) > 1 else []:
-            yield seen.setdefault(hashlib.sha256(Path(path).read_bytes()).digest(), path), path
+            yield seen.setdefault(sha256(path), path), path

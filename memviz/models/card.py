@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors.torch import save_file
 
 from memviz.errors import StoreError, WeightsError
-from memviz.files import provenance, read_json, replacing, write_json
+from memviz.files import provenance, read_json, replacing, sha256, write_json
 
 if TYPE_CHECKING:
     from memviz.models.model import Model
@@ -86,7 +85,7 @@ def save_trained(model: Model, folder: str | Path, card: ModelCard) -> ModelCard
         },
         inputs=model.inputs.to_dict(),
         outputs=model.outputs.to_dict(),
-        sha256=_sha256(folder / WEIGHTS),
+        sha256=sha256(folder / WEIGHTS),
         **provenance(),
     )
     write_json(folder / CARD, dataclasses.asdict(card))
@@ -118,14 +117,9 @@ def read_trained(folder: str | Path) -> tuple[ModelCard, Path]:
     path = folder / WEIGHTS
     if not path.is_file():
         raise WeightsError(f"{path} is missing, which the card beside it describes. Copy the folder again.")
-    if (found := _sha256(path)) != card.sha256:
+    if (found := sha256(path)) != card.sha256:
         raise WeightsError(
             f"{path} is not the file that its card describes: its SHA-256 is {found}, not {card.sha256}. "
             "It is damaged, or one of the two was replaced; copy the folder again, or train again."
         )
     return card, path
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from memviz.errors import WeightsError
+from memviz.files import sha256
 from memviz.models.caffe import read_caffemodel
 
 if TYPE_CHECKING:
@@ -53,9 +54,7 @@ class WeightRecord:
         path = self.path()
         if not path.is_file():
             raise WeightsError(f"{path} is missing. Install the package again: {self.install}")
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != self.sha256:
+        if (found := sha256(path)) != self.sha256:
             raise WeightsError(
                 f"{path} is not the file that was published: its SHA-256 is {found}, not {self.sha256}. "
                 f"It is damaged or another version; install the package again: {self.install}"

@@ -31,7 +31,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from memviz.errors import ImageError, StoreError, TrainingError
-from memviz.files import read_json, write_json
+from memviz.files import read_json, sha256, write_json
 from memviz.images import stream
 from memviz.images.scored import check_readable, names
 from memviz.layers import private_copy
@@ -128,7 +128,7 @@ def prepare(
         paths = list(table["path"])
         for batch in stream(paths, _pixels(inputs), batch_size, workers=workers, start=start):
             rows = dict(zip(batch.indices.tolist(), batch.pictures.numpy(), strict=True))
-            facts: dict[int, Any] = {row: _sha256(paths[row]) for row in rows}
+            facts: dict[int, Any] = {row: sha256(paths[row]) for row in rows}
             facts |= {failure.index: {"unreadable": failure.reason} for failure in batch.failures}
             yield len(facts), rows, facts
 
@@ -294,11 +294,6 @@ def _check_room(folder: Path, needed: int) -> None:
             f"{folder} has {free / 1e9:.1f} GB left, and what training reads takes {needed / 1e9:.1f} GB. Give a "
             "folder on another disk as the cache."
         )
-
-
-def _sha256(path: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def file_state(path: str) -> str:
