@@ -67,7 +67,7 @@ def test_table_figure_and_small_files(table, folder, capfd):
 
 def test_trials_share_the_split_and_the_photographs(table, tmp_path, monkeypatch):
     read = []
-    monkeypatch.setattr("memviz.training.prepared._sha256", lambda path: read.append(path) or "")
+    monkeypatch.setattr("memviz.training.prepared.sha256", lambda path: read.append(path) or "")
     found = run(table, tmp_path / "out", cache=tmp_path / "cache")
     assert sorted(read) == sorted(table["path"])
     assert len([*tmp_path.rglob("split.json")]) == len([*tmp_path.rglob("photographs.csv")]) == 1
