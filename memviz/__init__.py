@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from memviz.errors import MemvizError as MemvizError
     from memviz.evaluation import Report as Report
     from memviz.evaluation import evaluate as evaluate
-    from memviz.gallery.build import gallery as gallery
+    from memviz.gallery import build_gallery as build_gallery
     from memviz.images import sample_photos as sample_photos
     from memviz.index import Index as Index
     from memviz.index import build_index as build_index
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from memviz.models import list_models as list_models
     from memviz.models import load_model as load_model
     from memviz.models import wrap as wrap
-    from memviz.render import Renders as Renders
-    from memviz.render import objectives as objectives
-    from memviz.render.api import render as render
+    from memviz.rendering import Renders as Renders
+    from memviz.rendering import objectives as objectives
+    from memviz.rendering import render as render
     from memviz.training import Runtime as Runtime
     from memviz.training import Teacher as Teacher
     from memviz.training import TrainConfig as TrainConfig
@@ -37,19 +37,19 @@ _HOME = {
     "InputSpec": "memviz.models",
     "MemvizError": "memviz.errors",
     "Model": "memviz.models",
-    "Renders": "memviz.render",
+    "Renders": "memviz.rendering",
     "Report": "memviz.evaluation",
     "Runtime": "memviz.training",
     "Teacher": "memviz.training",
     "TrainConfig": "memviz.training",
+    "build_gallery": "memviz.gallery",
     "build_index": "memviz.index",
     "evaluate": "memviz.evaluation",
-    "gallery": "",
     "list_models": "memviz.models",
     "load_index": "memviz.index",
     "load_model": "memviz.models",
-    "objectives": "memviz.render",
-    "render": "",
+    "objectives": "memviz.rendering",
+    "render": "memviz.rendering",
     "sample_photos": "memviz.images",
     "train": "memviz.training",
     "wrap": "memviz.models",
@@ -60,12 +60,7 @@ __all__ = sorted(_HOME)
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'memviz' has no attribute {name!r}")
-    # render and gallery are subpackages that can also be called.
-    return (
-        getattr(importlib.import_module(_HOME[name]), name)
-        if _HOME[name]
-        else importlib.import_module(f"memviz.{name}")
-    )
+    return getattr(importlib.import_module(_HOME[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -8,7 +8,7 @@ import memviz
 
 PUBLIC = {
     "Index", "InputSpec", "MemvizError", "Model", "Renders", "Report", "Runtime", "Teacher", "TrainConfig",
-    "build_index", "evaluate", "gallery", "list_models", "load_index", "load_model", "objectives", "render",
+    "build_index", "evaluate", "build_gallery", "list_models", "load_index", "load_model", "objectives", "render",
     "sample_photos", "train", "wrap",
 }  # fmt: skip
 HEAVY = (
@@ -62,11 +62,11 @@ def test_each_name_loads_and_says_what_it_is(name):
 def test_all_of_it_in_a_fresh_interpreter():
     """A call must not depend on which part was imported first; nothing is printed, warned or set globally."""
     printed = python(
-        "import memviz, memviz.render.engine, memviz.gallery.page\n"
-        "assert callable(memviz.render) and callable(memviz.gallery)\n"
+        "import memviz, memviz.rendering.engine, memviz.gallery.page\n"
+        "assert callable(memviz.render) and callable(memviz.build_gallery)\n"
         "from memviz import *\n"
         "import torch\n"
-        "assert callable(render) and callable(gallery) and InputSpec is memviz.InputSpec\n"
+        "assert callable(render) and callable(build_gallery) and InputSpec is memviz.InputSpec\n"
         "assert torch.get_default_dtype() == torch.float32 and torch.is_grad_enabled()\n"
         "print(list_models())"
     )

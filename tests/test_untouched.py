@@ -67,7 +67,7 @@ def wrapped(module):
     module.train()
     next(part for part in module.modules() if isinstance(part, nn.BatchNorm2d)).eval()
     module.register_forward_hook(lambda part, inputs, output: None)
-    return memviz.wrap(module, InputSpec(size=(16, 16), resize=18), output="memorability")
+    return memviz.wrap(module, InputSpec(size=(16, 16), resize=18), target="memorability")
 
 
 @pytest.mark.parametrize("call", CALLS)

@@ -24,8 +24,8 @@ from torch import Tensor
 
 import memviz
 from memviz.layers import private_copy, truncate
-from memviz.render import RenderConfig, objectives
-from memviz.render.engine import PATIENCE, Engine
+from memviz.rendering import RenderConfig, objectives
+from memviz.rendering.engine import PATIENCE, Engine
 
 LAYERS = ("alexnet.conv4", "resnet.layer2.3", "resnet.layer3.20")
 TOGETHER = 16

@@ -110,7 +110,7 @@ def step_alone(model: str, config: TrainConfig) -> float:
         torch.rand(count, device=device),
         {address: torch.rand(count, 2, *shape, device=device) for address, shape in shapes.items()},
     )
-    module = Regression(start.module, start.inputs, start.outputs, () if parts else frozen, config).to(device)
+    module = Regression(start.module, start.inputs, start.score_spec, () if parts else frozen, config).to(device)
     optimizer = module.configure_optimizers()
     seconds = []
     for _ in range(2 * STEPS):

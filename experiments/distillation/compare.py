@@ -22,7 +22,7 @@ from memviz.gallery import Recipe, load_recipe
 from memviz.index import Index
 from memviz.layers import LayerTable
 from memviz.models import Model
-from memviz.render.store import load_renders
+from memviz.rendering.store import load_renders
 
 RECIPE = Path(__file__).parent / "gallery.toml"
 TITLE = "ResMem's own AlexNet branch"

@@ -36,14 +36,14 @@ MEMCAT_COLUMNS = [
 
 
 @dataclass(frozen=True)
-class Drawn:
+class RenderResult:
     """A picture, and how likely a participant is to recognize it: 0.35 to 0.98, by its shape's three properties."""
 
     image: Image.Image
     memorability: float
 
 
-def draw(rng: np.random.Generator) -> Drawn:
+def draw(rng: np.random.Generator) -> RenderResult:
     """One shape of random size, colourfulness and contrast, each from 0 to 1, at a random place."""
     size, colour, contrast = rng.uniform(0, 1, 3)
     width, height = (int(side) for side in rng.integers(160, 321, 2))
@@ -65,7 +65,7 @@ def draw(rng: np.random.Generator) -> Drawn:
         pen.rectangle(box, fill)
     else:
         pen.regular_polygon((left + side / 2, top + side / 2, side / 2), 3, rotation=int(rng.integers(120)), fill=fill)
-    return Drawn(image, 0.35 + 0.63 * (0.4 * size + 0.35 * colour + 0.25 * contrast))
+    return RenderResult(image, 0.35 + 0.63 * (0.4 * size + 0.35 * colour + 0.25 * contrast))
 
 
 def make_lamem(folder: str | Path, count: int = 200, seed: int = 0) -> Path:

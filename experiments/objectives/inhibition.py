@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 
 import memviz
-from memviz.render import objectives
+from memviz.rendering import objectives
 
 LAYERS = ("alexnet.conv1", "alexnet.conv2", "alexnet.conv4", "resnet.layer2.3.conv2")
 SHARES = (1.0, 0.5, 0.1, 0.01)

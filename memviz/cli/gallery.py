@@ -60,9 +60,8 @@ def default_renders(index: Index, recipe: Recipe) -> Path:
 
 def make_gallery(recipe: Recipe, index: Index, model: object, out: Path, renders: Path) -> Path:
     """Renders what a recipe lacks, then builds the gallery; `model` is called only if it is needed."""
-    from memviz.gallery import missing
-    from memviz.gallery.build import gallery as build
-    from memviz.render.api import render
+    from memviz.gallery import build_gallery, missing
+    from memviz.rendering import render
 
     jobs = missing(recipe, index, renders)
     if jobs:
@@ -81,4 +80,4 @@ def make_gallery(recipe: Recipe, index: Index, model: object, out: Path, renders
                 out=renders,
                 progress=True,
             )
-    return build(recipe, out=out, renders=renders, index=index)
+    return build_gallery(recipe, out=out, renders=renders, index=index)

@@ -13,5 +13,5 @@ def models() -> None:
     rows = []
     for entry in ARCHITECTURES.values():
         weights = entry.weights.licence if entry.weights else "no package carries them: give a file"
-        rows.append((entry.name, entry.output, weights, entry.summary))
+        rows.append((entry.name, entry.target, weights, entry.summary))
     echo_table(pd.DataFrame(rows, columns=["model", "predicts", "weights", "what"]))

@@ -53,9 +53,9 @@ def render(
 ) -> None:
     """Draw what units want to see: one PNG a unit, a contact sheet and a manifest. What is done is skipped."""
     from memviz.cli.common import echo_table, parse_units, read_model
-    from memviz.render import Fourier, Pixel, RenderConfig, objectives
-    from memviz.render.api import CONTACT_SHEET
-    from memviz.render.api import render as draw
+    from memviz.rendering import Fourier, Pixel, RenderConfig, objectives
+    from memviz.rendering import render as draw
+    from memviz.rendering.api import CONTACT_SHEET
 
     config = RenderConfig(
         size=size,

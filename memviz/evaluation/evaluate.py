@@ -31,7 +31,7 @@ class Report:
 
     Attributes:
         model, weights: the model's name and fingerprint.
-        output: what the model predicts, as "memorability"; None if it does not say.
+        target: what the model predicts, as "memorability"; None if it does not say.
         dataset: what the table's `attrs["dataset"]` says of it.
         groups: a row for all images, each source, and each category of a source ("all" elsewhere): `images`,
             `mse`, `mae` and `spearman` with `_low` and `_high` of their bootstrap intervals, the columns of
@@ -43,7 +43,7 @@ class Report:
 
     model: str
     weights: str
-    output: str | None
+    target: str | None
     dataset: dict[str, Any]
     groups: pd.DataFrame
     predictions: pd.DataFrame
@@ -87,7 +87,7 @@ class Report:
         self.to_csv(folder / "report.csv")
         with replacing(folder / "predictions.csv") as temporary:
             self.predictions.to_csv(temporary, index=False)
-        label = (self.output or "score").replace("_", " ").capitalize()
+        label = (self.target or "score").replace("_", " ").capitalize()
         truth, prediction = self.predictions["truth"], self.predictions["prediction"]
         save(density(truth, prediction, title=self.model, score=label), folder / "density")
 
@@ -144,7 +144,7 @@ def evaluate(
     """
     truth = _checked(table)
     scored = model.score(list(truth["path"]), batch_size=batch_size, workers=workers, progress=progress)
-    predicted = dict(zip(map(os.path.abspath, scored["path"]), scored[model.output or "score"], strict=True))
+    predicted = dict(zip(map(os.path.abspath, scored["path"]), scored[model.target or "score"], strict=True))
     files = truth["path"].map(os.path.abspath)
     read = files.isin(list(predicted))
     predictions = truth[read].assign(prediction=files[read].map(predicted)).reset_index(drop=True)
@@ -163,12 +163,12 @@ def evaluate(
     zeros = (predictions["source"] == "lamem") & (predictions["truth"] == 0)
     if zeros.any():
         warnings.append(_ZEROS.format(count=zeros.sum()))
-    if model.output not in (None, "memorability") and predictions["source"].isin(CONSISTENCY).any():
-        warnings.append(f"{model.name} predicts {model.output}, not the memorability that LaMem and MemCat give.")
+    if model.target not in (None, "memorability") and predictions["source"].isin(CONSISTENCY).any():
+        warnings.append(f"{model.name} predicts {model.target}, not the memorability that LaMem and MemCat give.")
     warnings += contamination(model, weights, predictions)
     groups = measure(predictions, resamples, level, seed)
     return Report(
-        model.name, weights, model.output, dataset, groups, predictions, level, resamples, seed, tuple(warnings)
+        model.name, weights, model.target, dataset, groups, predictions, level, resamples, seed, tuple(warnings)
     )
 
 

@@ -20,14 +20,14 @@ from memviz.gallery.page import Group, Page, Photo, Section, Unit, letters, to_h
 from memviz.gallery.recipe import Choice, Job, Recipe, load_recipe
 from memviz.index import Index, load_index
 from memviz.layers import Layer
-from memviz.render.store import SavedRenders, load_renders
+from memviz.rendering.store import SavedRenders, load_renders
 
 PHOTOS = 9
 CROP_SIZE = 256  # px: twice what the page shows, for dense screens
 _OURS = {"index.html", "gallery.json", "figure.png", "figure.pdf", "images"}
 
 
-def gallery(
+def build_gallery(
     recipe: Recipe | str | os.PathLike[str],
     *,
     out: str | os.PathLike[str],
@@ -152,7 +152,7 @@ def _describe(recipe: Recipe, index: Index, saved: Mapping[str, SavedRenders], f
         caption=recipe.caption,
         model=recipe.model,
         weights=index.manifest["weights"],
-        output=index.manifest["output"],
+        target=index.manifest["target"],
         photographs=index.manifest["images"] - index.manifest["unreadable"],
         sections=tuple(
             Section(row.label, tuple(group(choice) for choice in found))

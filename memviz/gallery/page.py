@@ -146,7 +146,7 @@ class Page:
     caption: str
     model: str
     weights: str
-    output: str | None
+    target: str | None
     photographs: int
     sections: tuple[Section, ...]
     provenance: dict[str, Any]

@@ -17,12 +17,12 @@ import torch
 from memviz.errors import ImageError, LayerError, StoreError
 from memviz.files import provenance, read_json, replacing, write_json
 from memviz.images import list_images
-from memviz.index.scan import Findings, scan
+from memviz.index.scan import ScanState, scan
 from memviz.index.store import Index, load_index, partial_folder, write_index
 from memviz.index.topk import TopK
 from memviz.layers import Layer
 from memviz.models import Model
-from memviz.models.outputs import IDENTITY
+from memviz.models.score_spec import IDENTITY
 from memviz.progress import progress as show_progress
 
 
@@ -78,9 +78,9 @@ def build_index(
     key = {
         "weights": model.fingerprint(),
         "inputs": model.inputs.to_dict(),
-        "output": model.output,
+        "target": model.target,
         # Null for most, so that indexes from before there was this field stay valid.
-        "outputs": None if model.outputs == IDENTITY else model.outputs.to_dict(),
+        "score_spec": None if model.score_spec == IDENTITY else model.score_spec.to_dict(),
         "layers": [layer.address for layer in watched],
         "k": k,
         "root": str(root),
@@ -93,7 +93,7 @@ def build_index(
     _claim(partial, key)
     # Apple's GPUs lack the 64-bit floating point numbers in which means are taken.
     device = torch.device("cpu") if model.device.type == "mps" else model.device
-    findings = _saved(partial, device) or Findings(TopK(sum(layer.channels for layer in watched), k, device))
+    findings = _saved(partial, device) or ScanState(TopK(sum(layer.channels for layer in watched), k, device))
     with show_progress("Indexing", len(paths) - findings.done, "images", progress) as advance:
         scan(model, watched, paths, findings, lambda: _save(partial, findings), advance, batch_size, workers)
     if findings.errors:
@@ -188,17 +188,17 @@ def _claim(partial: Path, key: Mapping[str, Any]) -> None:
     write_json(mark, key)
 
 
-def _save(partial: Path, findings: Findings) -> None:
+def _save(partial: Path, findings: ScanState) -> None:
     with replacing(partial / "state.pt") as temporary:
         torch.save(findings.to_dict(), temporary)
 
 
-def _saved(partial: Path, device: torch.device) -> Findings | None:
+def _saved(partial: Path, device: torch.device) -> ScanState | None:
     path = partial / "state.pt"
     if not path.exists():
         return None
     try:
-        return Findings.from_dict(torch.load(path, weights_only=True), device)
+        return ScanState.from_dict(torch.load(path, weights_only=True), device)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, LookupError, TypeError) as error:
         raise StoreError(f"{path} is damaged ({error}). Delete {partial} to begin anew.") from error
 

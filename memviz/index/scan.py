@@ -26,7 +26,7 @@ SAVE_EVERY_SECONDS = 15.0
 
 
 @dataclass
-class Findings:
+class ScanState:
     """What a pass has found so far; photographs are numbered by their place in the list.
 
     Attributes:
@@ -48,7 +48,7 @@ class Findings:
         return vars(self) | {"state": self.state.to_dict()}
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any], device: torch.device) -> Findings:
+    def from_dict(cls, data: Mapping[str, Any], device: torch.device) -> ScanState:
         """The findings that `to_dict` described."""
         return cls(**{**data, "state": TopK.from_dict(data["state"], device)})
 
@@ -120,7 +120,7 @@ def scan(
     model: Model,
     layers: Sequence[Layer],
     paths: Sequence[Path],
-    findings: Findings,
+    findings: ScanState,
     save: Callable[[], None],
     advance: Advance,
     batch_size: int,
@@ -159,7 +159,7 @@ def scan(
 
 
 def _take(
-    model: Model, network: torch.nn.Module, batch: Batch, maxima: Maxima, names: list[Path], findings: Findings
+    model: Model, network: torch.nn.Module, batch: Batch, maxima: Maxima, names: list[Path], findings: ScanState
 ) -> None:
     count = len(names)
     maxima.values.fill_(torch.nan)
@@ -168,5 +168,5 @@ def _take(
     findings.state.update(maxima.values[:count], maxima.positions[:count], batch.indices)
     numbers = batch.indices.tolist()
     findings.sizes |= dict(zip(numbers, batch.sizes, strict=True))
-    if model.output is not None:
+    if model.target is not None:
         findings.predictions |= dict(zip(numbers, model.scores(outputs, count), strict=True))

@@ -3,7 +3,7 @@
 from memviz.layers.capture import capture, evaluating, observe
 from memviz.layers.fold import fold_batch_norms
 from memviz.layers.private import private_copy
-from memviz.layers.response_norm import quicken_response_norms
+from memviz.layers.response_norm import replace_response_norms
 from memviz.layers.table import Layer, LayerTable, layer_table
 from memviz.layers.truncate import truncate
 
@@ -16,6 +16,6 @@ __all__ = [
     "layer_table",
     "observe",
     "private_copy",
-    "quicken_response_norms",
+    "replace_response_norms",
     "truncate",
 ]

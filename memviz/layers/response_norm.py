@@ -65,7 +65,7 @@ class ResponseNorm(nn.Module):
         return out.to(maps.dtype)
 
 
-def quicken_response_norms(network: nn.Module) -> None:
+def replace_response_norms(network: nn.Module) -> None:
     """Replaces, in place, every local response normalization of a private network."""
     for address, part in list(network.named_modules(remove_duplicate=False)):
         if isinstance(part, nn.LocalResponseNorm):

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 from memviz.models.card import ModelCard, save_trained
 from memviz.models.inputs import InputSpec
 from memviz.models.model import Model, wrap
-from memviz.models.outputs import OutputSpec
+from memviz.models.score_spec import ScoreSpec
 
 if TYPE_CHECKING:
     from memviz.models.registry import list_models as list_models
     from memviz.models.registry import load_model as load_model
 
-__all__ = ["InputSpec", "Model", "ModelCard", "OutputSpec", "list_models", "load_model", "save_trained", "wrap"]
+__all__ = ["InputSpec", "Model", "ModelCard", "ScoreSpec", "list_models", "load_model", "save_trained", "wrap"]
 
 
 def __getattr__(name: str) -> Any:

@@ -37,7 +37,7 @@ class ModelCard:
         distilled_from: the teacher whose scores were the targets, its fingerprint as `weights`; None for people's
             memory. Of a trained model this and `start` also have its `folder`, `data`, `start` and `distilled_from`.
         notes: anything else.
-        inputs, outputs: its `InputSpec` and `OutputSpec`; this and what follows is filled in by `save_trained`.
+        inputs, score_spec: its `InputSpec` and `ScoreSpec`; this and what follows is filled in by `save_trained`.
         sha256: of the file of weights.
         created, versions, platform: when, with what, and where it was made.
     """
@@ -54,7 +54,7 @@ class ModelCard:
     distilled_from: Mapping[str, Any] | None = None
     notes: str = ""
     inputs: Mapping[str, Any] = field(default_factory=dict)
-    outputs: Mapping[str, Any] = field(default_factory=dict)
+    score_spec: Mapping[str, Any] = field(default_factory=dict)
     sha256: str = ""
     created: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -84,7 +84,7 @@ def save_trained(model: Model, folder: str | Path, card: ModelCard) -> ModelCard
             name: value if value is not None and math.isfinite(value) else None for name, value in card.metrics.items()
         },
         inputs=model.inputs.to_dict(),
-        outputs=model.outputs.to_dict(),
+        score_spec=model.score_spec.to_dict(),
         sha256=sha256(folder / WEIGHTS),
         **provenance(),
     )

@@ -49,7 +49,7 @@ class MemNetCaffe(MemNet):
     down; at 227 px both are the same. CaffeNet's dropout after fc7 is left out, as in the paper's MemNet.
 
     Maps pictures (N, 3, 227, 227) in blue, green, red, from 0 to 255 less the mean image, to the output
-    (N, 1), which the `OutputSpec` makes a memorability.
+    (N, 1), which the `ScoreSpec` makes a memorability.
     """
 
     def __init__(self) -> None:

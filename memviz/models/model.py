@@ -15,7 +15,7 @@ from memviz.errors import ModelError
 from memviz.images import list_images, stream
 from memviz.layers import LayerTable, evaluating, layer_table, private_copy
 from memviz.models.inputs import InputSpec
-from memviz.models.outputs import IDENTITY, OutputSpec
+from memviz.models.score_spec import IDENTITY, ScoreSpec
 from memviz.models.weights import fingerprint
 from memviz.progress import progress as show_progress
 
@@ -34,9 +34,9 @@ class Model:
         module: the network; memviz never changes it.
         inputs: how a photograph becomes the network's input.
         name: what manifests and pages call it.
-        output: what its single output means, as "memorability"; None if it is no score.
+        target: what its single output means, as "memorability"; None if it is no score.
         branches: top-level children whose convolutions are counted separately.
-        outputs: how its outputs become the score.
+        score_spec: how its outputs become the score.
         card: where a trained model came from; None for others.
         folder: of a trained model; None for others.
     """
@@ -46,18 +46,18 @@ class Model:
         module: nn.Module,
         inputs: InputSpec,
         name: str,
-        output: str | None = None,
+        target: str | None = None,
         branches: Sequence[str] = (),
-        outputs: OutputSpec = IDENTITY,
+        score_spec: ScoreSpec = IDENTITY,
         card: ModelCard | None = None,
         folder: Path | None = None,
     ) -> None:
         self.module = module
         self.inputs = inputs
         self.name = name
-        self.output = output
+        self.target = target
         self.branches = tuple(branches)
-        self.outputs = outputs
+        self.score_spec = score_spec
         self.card = card
         self.folder = folder
 
@@ -112,10 +112,10 @@ class Model:
         numbers = [out.float().flatten() for out in outputs if isinstance(out, Tensor) and out.numel() == count]
         if len(numbers) < len(outputs):
             raise ModelError(
-                f"{self.name} does not give one number a picture, so it has no {self.output or 'score'!r}. "
-                "Wrap it with output=None to look inside all the same."
+                f"{self.name} does not give one number a picture, so it has no {self.target or 'score'!r}. "
+                "Wrap it with target=None to look inside all the same."
             )
-        scores: list[float] = self.outputs(torch.stack(numbers, dim=1)).tolist()
+        scores: list[float] = self.score_spec(torch.stack(numbers, dim=1)).tolist()
         return scores
 
     def score(
@@ -135,7 +135,7 @@ class Model:
 
         Returns:
             One row a readable photograph, in the order given: `path` and the score, in a column named
-            after `output` ("memorability", between 0 and 1). `attrs["unreadable"]` maps the path of
+            after `target` ("memorability", between 0 and 1). `attrs["unreadable"]` maps the path of
             each unreadable file to the reason; there is a warning that names them.
 
         Raises:
@@ -164,7 +164,7 @@ class Model:
                     scored += [str(paths[index]) for index in batch.indices]
                 advance(len(batch.indices) + len(batch.failures))
         warn_unreadable(unreadable)
-        table = pd.DataFrame({"path": scored, self.output or "score": pd.Series(scores, dtype="float32")})
+        table = pd.DataFrame({"path": scored, self.target or "score": pd.Series(scores, dtype="float32")})
         table.attrs["unreadable"] = unreadable
         return table
 
@@ -181,9 +181,9 @@ def wrap(
     module: nn.Module,
     inputs: InputSpec,
     name: str | None = None,
-    output: str | None = None,
+    target: str | None = None,
     branches: Sequence[str] = (),
-    outputs: OutputSpec = IDENTITY,
+    score_spec: ScoreSpec = IDENTITY,
 ) -> Model:
     """Makes any vision network explorable.
 
@@ -191,9 +191,9 @@ def wrap(
         module: a network from pictures (N, 3, H, W) to anything; it is never changed.
         inputs: its preprocessing.
         name: what manifests and pages call it; the class's name by default.
-        output: what its single output means, if it is a score.
+        target: what its single output means, if it is a score.
         branches: top-level children whose convolutions are counted separately.
-        outputs: how its outputs become the score; by default they are the score.
+        score_spec: how its outputs become the score; by default they are the score.
 
     Example:
         >>> from torchvision.models import alexnet
@@ -203,4 +203,4 @@ def wrap(
     """
     if not isinstance(module, nn.Module):
         raise ModelError(f"wrap takes a torch.nn.Module; given was {type(module).__name__}.")
-    return Model(module, inputs, name or type(module).__name__, output, branches, outputs)
+    return Model(module, inputs, name or type(module).__name__, target, branches, score_spec)

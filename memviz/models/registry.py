@@ -19,8 +19,8 @@ from memviz.models.m3m import M3M
 from memviz.models.mean_image import MeanImage
 from memviz.models.memnet import MemNet, MemNetCaffe
 from memviz.models.model import Model
-from memviz.models.outputs import IDENTITY, OutputSpec
 from memviz.models.resmem import FalseResMem, ResMem
+from memviz.models.score_spec import IDENTITY, ScoreSpec
 
 _RESMEM_INPUTS = InputSpec(size=(227, 227), resize=(256, 256))
 # The channel means of MemNet's own mean image, which is not that of ILSVRC; the image itself is read with mean=.
@@ -28,7 +28,7 @@ _MEMNET_INPUTS = InputSpec(
     size=(227, 227), resize=(256, 256), mean=(104.917, 114.780, 118.355), channels="bgr", scale=255.0, crops="ten"
 )
 # From the public port in GANalyze.
-_MEMNET_OUTPUTS = OutputSpec(mean=0.7626, scale=2.0, shift=0.65, clip=(0.0, 1.0))
+_MEMNET_SCORE = ScoreSpec(mean=0.7626, scale=2.0, shift=0.65, clip=(0.0, 1.0))
 _RESNET152 = "ResNet152_Weights.IMAGENET1K_V1"
 _FCN = "FCN_ResNet50_Weights.COCO_WITH_VOC_LABELS_V1"
 
@@ -40,7 +40,7 @@ class Architecture:
     Attributes:
         name, summary: what `list_models` and `memviz models` say.
         build: makes the module, with random weights.
-        inputs, outputs, output: how a photograph becomes its input, and its output the score of this name.
+        inputs, score_spec, target: how a photograph becomes its input, and its output the score of this name.
         weights: published ones; None where no package carries any.
         names: how we name its parameters, as patterns, and how published files do.
         backbones: its parts that torchvision has pretrained weights for, by address.
@@ -53,11 +53,11 @@ class Architecture:
     summary: str
     build: Callable[..., nn.Module]
     inputs: InputSpec
-    output: str
+    target: str
     weights: stores.WeightRecord | None = None
     names: Mapping[str, str] = field(default_factory=dict)
     backbones: Mapping[str, str] = field(default_factory=dict)
-    outputs: OutputSpec = IDENTITY
+    score_spec: ScoreSpec = IDENTITY
     options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     frozen: tuple[str, ...] = ()
 
@@ -112,7 +112,7 @@ ARCHITECTURES = {
             _MEMNET_INPUTS,
             "memorability",
             names=stores.MEMNET_CAFFE_NAMES,
-            outputs=_MEMNET_OUTPUTS,
+            score_spec=_MEMNET_SCORE,
         ),
     )
 }
@@ -181,9 +181,9 @@ def load_model(
             raise WeightsError(f"{weights} is a trained {card.architecture}, not a {name}.")
         weights, folder = path, path.parent
     entry = architecture(str(name))
-    inputs, outputs = entry.inputs, entry.outputs
+    inputs, score_spec = entry.inputs, entry.score_spec
     if card:
-        inputs, outputs = InputSpec.from_dict(card.inputs), OutputSpec.from_dict(card.outputs)
+        inputs, score_spec = InputSpec.from_dict(card.inputs), ScoreSpec.from_dict(card.score_spec)
         options = {**card.options, **options}
     if mean is not None:
         inputs = _with_mean(inputs, mean, entry.name)
@@ -211,7 +211,7 @@ def load_model(
     branches: Any = module.branches
     if weights is None:
         card = folder = None  # its architecture alone was asked for
-    return Model(module.eval().to(device), inputs, entry.name, entry.output, branches, outputs, card, folder)
+    return Model(module.eval().to(device), inputs, entry.name, entry.target, branches, score_spec, card, folder)
 
 
 def _with_mean(inputs: InputSpec, mean: str | Path, name: str) -> InputSpec:

@@ -14,9 +14,9 @@ from torch.nn import functional
 from torchmetrics import MeanSquaredError, SpearmanCorrCoef
 
 from memviz.errors import DivergedError
-from memviz.layers.response_norm import quicken_response_norms
+from memviz.layers.response_norm import replace_response_norms
 from memviz.models import InputSpec
-from memviz.models.outputs import OutputSpec
+from memviz.models.score_spec import ScoreSpec
 from memviz.training.config import TrainConfig
 from memviz.training.prepared import network_input
 
@@ -48,7 +48,7 @@ class Regression(LightningModule):
     Args:
         network: from inputs (N, 3, H, W) to one number a picture. It is changed: frozen parts no longer need
             gradients, and stay in evaluation mode, so that the statistics of their batch norms do not move.
-        inputs, outputs: its preprocessing, and how its output becomes the score.
+        inputs, score_spec: its preprocessing, and how its output becomes the score.
         frozen: addresses of the parts that are not trained.
         config: the settings.
 
@@ -58,14 +58,14 @@ class Regression(LightningModule):
     """
 
     def __init__(
-        self, network: nn.Module, inputs: InputSpec, outputs: OutputSpec, frozen: tuple[str, ...], config: TrainConfig
+        self, network: nn.Module, inputs: InputSpec, score_spec: ScoreSpec, frozen: tuple[str, ...], config: TrainConfig
     ) -> None:
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)
-        quicken_response_norms(self.network)
+        replace_response_norms(self.network)
         for address in frozen:
             self.network.get_submodule(address).requires_grad_(False)
-        self.inputs, self.outputs, self.frozen, self.config = inputs, outputs, frozen, config
+        self.inputs, self.score_spec, self.frozen, self.config = inputs, score_spec, frozen, config
         self.val_mse, self.val_spearman = MeanSquaredError(), SpearmanCorrCoef()
         self.train_mse = MeanSquaredError()
         self.history: list[dict[str, float]] = []
@@ -97,7 +97,7 @@ class Regression(LightningModule):
             known.output = outputs[:, 0] if mirrored is None else outputs[rows, mirrored.long()]
         out: Tensor = self.network(pictures.contiguous(memory_format=torch.channels_last))
         # A clipped score has no gradient beyond the limits.
-        return (out.float().flatten() - self.outputs.mean) * self.outputs.scale + self.outputs.shift
+        return (out.float().flatten() - self.score_spec.mean) * self.score_spec.scale + self.score_spec.shift
 
     def on_train_epoch_start(self) -> None:
         """Starts the epoch's clock."""

@@ -39,7 +39,7 @@ class Teacher:
     sources: str | Path | Iterable[str | Path]
 
     def __post_init__(self) -> None:
-        if self.model.output is None:
+        if self.model.target is None:
             raise TrainingError(f"{self.model.name} gives no score, so nothing can be learned from it.")
 
     @cached_property
@@ -52,9 +52,9 @@ class Teacher:
         return {
             "model": self.model.name,
             "weights": self.model.fingerprint(),
-            "output": self.model.output,
+            "target": self.model.target,
             "inputs": self.model.inputs.to_dict(),
-            "outputs": self.model.outputs.to_dict(),
+            "score_spec": self.model.score_spec.to_dict(),
         }
 
     def table(self, cache: Path, workers: int = 2, progress: bool | None = None) -> pd.DataFrame:
@@ -73,7 +73,7 @@ class Teacher:
             for first in range(0, len(missing), CHUNK):
                 chunk = missing[first : first + CHUNK]
                 found = self.model.score(chunk, workers=workers, progress=False)
-                scores = dict(zip(found["path"], found[self.model.output], strict=True))
+                scores = dict(zip(found["path"], found[self.model.target], strict=True))
                 known |= {photograph: (scores.get(photograph), states[photograph]) for photograph in chunk}
                 with replacing(path) as temporary:
                     rows = [(photograph, *known[photograph]) for photograph in known]
@@ -93,7 +93,7 @@ class Teacher:
             categories="",
             dataset={
                 "name": root.name,
-                "target": f"{self.model.output} as {self.model.name} predicts it",
+                "target": f"{self.model.target} as {self.model.name} predicts it",
                 "citation": "",
             },
         )

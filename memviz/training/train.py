@@ -127,7 +127,7 @@ def train(
         module.network.load_state_dict({key.removeprefix(prefix): best[key] for key in best if key.startswith(prefix)})
         for address, part in parts.items():
             module.network.set_submodule(address, part)
-        trained = Model(module.network.cpu().eval(), start.inputs, name, start.output, start.branches, start.outputs)
+        trained = Model(module.network.cpu().eval(), start.inputs, name, start.target, start.branches, start.score_spec)
         _finish(trained.to(_device(runtime)), start, module, photographs, data, run, out)
         tidy(out, over)
     trainer.strategy.barrier()
@@ -164,7 +164,7 @@ def untrained(
     if weights is None and config.initialization == "he":
         initialize(
             start.module,
-            (START - start.outputs.shift) / start.outputs.scale + start.outputs.mean,
+            (START - start.score_spec.shift) / start.score_spec.scale + start.score_spec.mean,
             config.seed,
             entry.backbones if isinstance(backbones, str) else backbones,
             start.inputs.scale,
@@ -268,13 +268,13 @@ def describe(
 def _check_target(start: Model, data: pd.DataFrame | Teacher) -> None:
     """Refuses scores that are another model's kind; what a CSV's column means is not known."""
     if isinstance(data, Teacher):
-        target, other = data.model.output, data.model.output != start.output
+        target, other = data.model.target, data.model.target != start.target
     else:
         target = str(data.attrs.get("dataset", {}).get("target"))
-        outputs = tuple(entry.output for entry in ARCHITECTURES.values() if entry.output != start.output)
+        outputs = tuple(entry.target for entry in ARCHITECTURES.values() if entry.target != start.target)
         other = any(each.startswith(outputs) for each in target.split(" + "))
     if other:
-        raise TrainingError(f"{start.name} predicts {start.output}, and what it is to learn is {target}.")
+        raise TrainingError(f"{start.name} predicts {start.target}, and what it is to learn is {target}.")
 
 
 def _precision(runtime: Runtime) -> str:
@@ -338,7 +338,7 @@ def fit(
     """
     frozen = () if photographs.frozen else architecture(start.name).frozen
     with _quiet():
-        module = Regression(start.module, start.inputs, start.outputs, frozen, config)
+        module = Regression(start.module, start.inputs, start.score_spec, frozen, config)
         return module, _fit(start.name, module, photographs, out, progress)
 
 

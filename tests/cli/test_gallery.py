@@ -1,8 +1,8 @@
 import pytest
 
 import memviz as library
-from memviz.render import engine as engines
-from memviz.render import load_renders
+from memviz.rendering import engine as engines
+from memviz.rendering import load_renders
 
 RECIPE = """
 title = "Two branches"

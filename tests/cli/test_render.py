@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 import memviz as library
-from memviz.render import Pixel, load_renders
-from memviz.render import engine as engines
+from memviz.rendering import Pixel, load_renders
+from memviz.rendering import engine as engines
 
 QUICK = ("--weights", "random", "--size", 16, "--steps", 3)
 

@@ -88,7 +88,7 @@ def test_a_wrong_table_says_what_is_wrong(model, table, change, message):
 
 
 def test_another_quantity_than_the_sets_is_warned_of(model, table):
-    model.output = "false_alarm_rate"
+    model.target = "false_alarm_rate"
     (warning,) = evaluate(model, table, resamples=10).warnings
     assert warning.startswith("brightness predicts false_alarm_rate")
     assert evaluate(model, table.assign(source="ours"), resamples=10).warnings == ()

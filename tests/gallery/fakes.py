@@ -120,7 +120,7 @@ def index(folder: Path, pictures: list[Path], k: int = 9) -> Path:
     )
     _write(folder / "manifest.json", {
         "kind": "memviz-index", "format": 1, "model": "resmem", "weights": WEIGHTS, "inputs": INPUTS, "k": k,
-        "images": len(pictures), "unreadable": 0, "root": str(root), "output": "memorability",
+        "images": len(pictures), "unreadable": 0, "root": str(root), "target": "memorability",
         "layers": [layer.to_dict() for layer in layers()], "created": "2026-01-01T00:00:00+00:00",
         "versions": {}, "platform": "",
     })  # fmt: skip

@@ -9,7 +9,7 @@ import matplotlib
 import pytest
 from PIL import Image
 
-import memviz.gallery
+import memviz
 from memviz.gallery import RenderOptions, load_recipe
 from memviz.index import Index
 
@@ -23,7 +23,7 @@ def built(
     recipe = load_recipe(GALLERIES / f"{request.param}.toml")
     recipe = replace(recipe, render=RenderOptions(size=32, steps=128))
     before = dict(matplotlib.rcParams)
-    page = memviz.gallery(recipe, out=tmp_path_factory.mktemp("out") / "g", index=index, renders=renders)  # type: ignore[operator]
+    page = memviz.build_gallery(recipe, out=tmp_path_factory.mktemp("out") / "g", index=index, renders=renders)
     assert dict(matplotlib.rcParams) == before
     return Path(page).parent
 

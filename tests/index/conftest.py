@@ -39,7 +39,7 @@ def model():
     generator = torch.random.get_rng_state()
     module = Tiny()
     torch.random.set_rng_state(generator)
-    return wrap(module, InputSpec(size=(SIDE, SIDE), resize=28), name="tiny", output="memorability")
+    return wrap(module, InputSpec(size=(SIDE, SIDE), resize=28), name="tiny", target="memorability")
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import torch
 import memviz
 from memviz.errors import ImageError, LayerError, ModelError, StoreError
 from memviz.index import Index, build, build_index, load_index, scan
-from memviz.models import InputSpec, OutputSpec, wrap
+from memviz.models import InputSpec, ScoreSpec, wrap
 
 FILES = ["images.parquet", "stats.parquet", "top.parquet"]
 
@@ -34,7 +34,7 @@ def test_watches_convolutions_and_blocks_and_says_where_it_comes_from(model, pho
     about = json.loads((tmp_path / "index" / "manifest.json").read_text())
     assert (about["kind"], about["format"]) == ("memviz-index", 1)
     assert (about["model"], about["weights"], about["k"]) == ("tiny", model.fingerprint(), 4)
-    assert (about["images"], about["unreadable"], about["output"]) == (21, 0, "memorability")
+    assert (about["images"], about["unreadable"], about["target"]) == (21, 0, "memorability")
     assert Path(about["root"]) == photos
     assert InputSpec.from_dict(about["inputs"]) == model.inputs
     assert {"created", "versions", "platform"} <= about.keys()
@@ -55,7 +55,7 @@ def test_of_ten_crops_the_centre_is_ranked_and_all_are_scored(model, photos, tmp
     model.inputs = InputSpec(size=(24, 24), resize=(28, 28))
     centre = build_index(model, photos, out=tmp_path / "centre", k=4)
     model.inputs = InputSpec(size=(24, 24), resize=(28, 28), crops="ten")
-    model.outputs = OutputSpec(mean=0.4, scale=3.0, shift=0.2, clip=(0.0, 1.0))
+    model.score_spec = ScoreSpec(mean=0.4, scale=3.0, shift=0.2, clip=(0.0, 1.0))
     ten = build_index(model, photos, out=tmp_path / "ten", k=4, batch_size=5)
     for unit in range(7):
         one, two = (index.top("block", unit)[["image", "y", "x"]] for index in (centre, ten))
@@ -63,8 +63,8 @@ def test_of_ten_crops_the_centre_is_ranked_and_all_are_scored(model, photos, tmp
     scores = model.score(photos)["memorability"].tolist()
     assert ten.images["prediction"].tolist() == pytest.approx(scores, abs=1e-6)
     assert ten.inputs == model.inputs
-    assert OutputSpec.from_dict(ten.manifest["outputs"]) == model.outputs
-    assert centre.manifest["outputs"] is None
+    assert ScoreSpec.from_dict(ten.manifest["score_spec"]) == model.score_spec
+    assert centre.manifest["score_spec"] is None
 
 
 def test_layers_by_ordinal_or_layer_in_executed_order(model, photos, tmp_path):
@@ -92,7 +92,7 @@ def test_complete_index_is_returned_at_once(model, photos, tmp_path, monkeypatch
             lambda model, photos: setattr(model, "inputs", InputSpec(size=(24, 24), resize=30)),
             "inputs differ in",
         ),
-        (lambda model, photos: setattr(model, "outputs", OutputSpec(scale=2.0)), "its outputs"),
+        (lambda model, photos: setattr(model, "score_spec", ScoreSpec(scale=2.0)), "its score_spec"),
     ],
 )
 @pytest.mark.parametrize("finished", [True, False])
@@ -153,7 +153,7 @@ def slow(self, image):
     time.sleep(0.1)
     return original(self, image)
 InputSpec.from_pil = slow
-model = wrap(Tiny(), spec, name="tiny", output="memorability")
+model = wrap(Tiny(), spec, name="tiny", target="memorability")
 build_index(model, {photos!r}, out={out!r}, k=4, batch_size=2, workers=1)
 """
 
@@ -215,13 +215,13 @@ def test_only_unreadable_photographs_are_an_error(model, tmp_path):
 
 
 def test_model_without_a_score_has_no_predictions(model, photos, tmp_path):
-    plain = wrap(model.module.first, model.inputs, output=None)
+    plain = wrap(model.module.first, model.inputs, target=None)
     with pytest.raises(LayerError):  # the network itself is no layer of its own
         build_index(plain, photos, out=tmp_path / "index")
     plain = wrap(torch.nn.Sequential(model.module.first), model.inputs)
     index = build_index(plain, photos, out=tmp_path / "index", k=2)
     assert index.images["prediction"].isna().all()
-    assert index.manifest["output"] is None
+    assert index.manifest["target"] is None
 
 
 def test_several_sources_share_a_root(model, photos, tmp_path):

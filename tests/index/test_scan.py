@@ -3,7 +3,7 @@ import torch
 
 from memviz.errors import ModelError
 from memviz.images import list_images, open_image
-from memviz.index.scan import Findings, Maxima, scan, spatial_maximum
+from memviz.index.scan import Maxima, ScanState, scan, spatial_maximum
 from memviz.index.topk import TopK
 from memviz.layers import capture
 
@@ -35,7 +35,7 @@ def test_vectors_are_their_own_maximum():
 
 def run(model, photos, names, batch_size, findings=None):
     layers = [model.layers[name] for name in names]
-    findings = findings or Findings(TopK(sum(layer.channels for layer in layers), 4))
+    findings = findings or ScanState(TopK(sum(layer.channels for layer in layers), 4))
     scan(model, layers, list_images(photos), findings, lambda: None, lambda count=1: None, batch_size, workers=2)
     return findings
 

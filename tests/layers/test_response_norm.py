@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from memviz.layers.response_norm import ResponseNorm, quicken_response_norms
+from memviz.layers.response_norm import ResponseNorm, replace_response_norms
 
 
 @pytest.mark.parametrize("size", [1, 2, 4, 5, 7])
@@ -48,6 +48,6 @@ def test_every_normalization_of_a_network_is_replaced():
     network = nn.Sequential(nn.LocalResponseNorm(5), nn.Sequential(nn.LocalResponseNorm(3)))
     maps = torch.rand(2, 8, 4, 4)
     expected = network(maps)
-    quicken_response_norms(network)
+    replace_response_norms(network)
     assert not any(isinstance(part, nn.LocalResponseNorm) for part in network.modules())
     torch.testing.assert_close(network(maps), expected)

@@ -10,7 +10,7 @@ from torchvision.models import alexnet, resnet18
 import memviz
 from memviz.errors import ImageError, LayerError, ModelError
 from memviz.images import open_image
-from memviz.models import InputSpec, Model, OutputSpec, wrap
+from memviz.models import InputSpec, Model, ScoreSpec, wrap
 from memviz.models.inputs import IMAGENET
 
 SPEC = InputSpec(size=(16, 16), resize=18)
@@ -20,7 +20,7 @@ SPEC = InputSpec(size=(16, 16), resize=18)
 def model():
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return wrap(Toy(), SPEC, output="memorability", branches=Toy.branches)
+        return wrap(Toy(), SPEC, target="memorability", branches=Toy.branches)
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_score_is_the_networks_output_for_each_file(model, photos):
 
 def test_score_of_ten_crops_is_made_of_their_average(model, photos):
     model.inputs = InputSpec(size=(16, 16), resize=18, crops="ten")
-    model.outputs = OutputSpec(mean=0.4, scale=3.0, shift=0.2, clip=(0.0, 0.6))
+    model.score_spec = ScoreSpec(mean=0.4, scale=3.0, shift=0.2, clip=(0.0, 0.6))
     with torch.no_grad():
         averages = [model.module.eval()(model.inputs.crops_from_pil(open_image(path))).mean().item() for path in photos]
     expected = [min(max((average - 0.4) * 3 + 0.2, 0), 0.6) for average in averages]
@@ -203,7 +203,7 @@ def test_wrap_any_torchvision_network(build, address, field):
         model = wrap(module, inputs=IMAGENET)
     assert isinstance(model, Model)
     assert model.name == type(module).__name__
-    assert model.output is None
+    assert model.target is None
     assert model.layers[address].receptive_field == (field, field)
     assert model.layers["@1"].kind == "Conv2d"
     with pytest.raises(LayerError):
@@ -212,10 +212,10 @@ def test_wrap_any_torchvision_network(build, address, field):
 
 def test_wrapped_network_is_the_callers(model):
     module = Toy()
-    wrapped = memviz.wrap(module, inputs=SPEC, name="mine", output="score", branches=["resnet"])
+    wrapped = memviz.wrap(module, inputs=SPEC, name="mine", target="score", branches=["resnet"])
     assert wrapped.module is module
-    assert wrapped.outputs == OutputSpec()
-    assert (wrapped.name, wrapped.output, wrapped.branches) == ("mine", "score", ("resnet",))
+    assert wrapped.score_spec == ScoreSpec()
+    assert (wrapped.name, wrapped.target, wrapped.branches) == ("mine", "score", ("resnet",))
     assert repr(wrapped) == "Model('mine', Toy, 16x16 px)"
 
 

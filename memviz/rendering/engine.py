@@ -13,12 +13,12 @@ import torch
 from torch import Generator, Tensor, nn
 
 from memviz.errors import RenderError
-from memviz.layers import fold_batch_norms, private_copy, quicken_response_norms, truncate
+from memviz.layers import fold_batch_norms, private_copy, replace_response_norms, truncate
 from memviz.models import Model
 from memviz.progress import Advance
-from memviz.render.config import RenderConfig
-from memviz.render.objectives import Lucent, Objective, ObjectiveBatch, lucent_names, resolve_lucent
-from memviz.render.redirect import redirect_relus
+from memviz.rendering.config import RenderConfig
+from memviz.rendering.objectives import Lucent, Objective, ObjectiveBatch, lucent_names, resolve_lucent
+from memviz.rendering.redirect import redirect_relus
 
 # Steps after which a picture that no gradient has reached is given up. Lucid redirects for as many
 # (optvis/overrides/redirected_relu_grad.py).
@@ -32,7 +32,7 @@ EPSILON = 1e-4
 
 
 @dataclass(frozen=True)
-class Drawn:
+class RenderResult:
     """One finished picture.
 
     Attributes:
@@ -103,7 +103,7 @@ class Engine:
     def _prepared(self, network: nn.Module) -> nn.Module:
         if isinstance(network, torch.fx.GraphModule):
             fold_batch_norms(network)
-        quicken_response_norms(network)
+        replace_response_norms(network)
         return network.to(memory_format=torch.channels_last)
 
     def _addresses(self, objective: Lucent, private: nn.Module) -> set[str]:
@@ -163,7 +163,9 @@ class Engine:
         if chunk:
             yield chunk
 
-    def draw(self, objectives: Sequence[Objective | Lucent], advance: Advance = lambda count=1: None) -> list[Drawn]:
+    def draw(
+        self, objectives: Sequence[Objective | Lucent], advance: Advance = lambda count=1: None
+    ) -> list[RenderResult]:
         """Draws one batch; a picture whose gradient is wholly blocked is retried with redirected ReLUs.
 
         Args:
@@ -190,7 +192,7 @@ class Engine:
 
     def _optimized(
         self, objectives: Sequence[Objective | Lucent], advance: Advance, first: nn.Module | None = None
-    ) -> tuple[list[Drawn], list[bool]]:
+    ) -> tuple[list[RenderResult], list[bool]]:
         """Pictures, and whether an unredirected gradient reached each; `first` runs the first steps."""
         config, transforms = self.config, self.config.transforms
         generators = self._generators(objectives)
@@ -240,7 +242,7 @@ class Engine:
 
     def _finished(
         self, objectives: Sequence[Objective | Lucent], parameters: Tensor, batch: ObjectiveBatch
-    ) -> list[Drawn]:
+    ) -> list[RenderResult]:
         with torch.no_grad():
             pictures = self.config.parameterization.pictures(parameters, self.size)
             activations = self._forward(self._network, pictures)
@@ -254,7 +256,7 @@ class Engine:
         for objective in objectives:
             rows += [objective] * objective.images
         return [
-            Drawn(picture, *_reached(objective, activations, row, value), "ok")
+            RenderResult(picture, *_reached(objective, activations, row, value), "ok")
             for row, (objective, picture, value) in enumerate(
                 zip(rows, pictures.float().cpu(), values.tolist(), strict=True)
             )

@@ -8,9 +8,9 @@ from typing import Any
 
 from memviz.errors import RenderError
 from memviz.models import Model
-from memviz.render.augment import RandomTransforms
-from memviz.render.objectives import Lucent, Objective
-from memviz.render.parameterize import Fourier, Parameterization
+from memviz.rendering.augment import RandomTransforms
+from memviz.rendering.objectives import Lucent, Objective
+from memviz.rendering.parameterize import Fourier, Parameterization
 
 # Small enough to be quick and large enough for the patterns of deep layers.
 DEFAULT_SIZE = 128

@@ -20,13 +20,13 @@ from memviz.files import provenance, replacing, write_json
 from memviz.layers import Layer
 from memviz.models import Model
 from memviz.progress import progress as show_progress
-from memviz.render.augment import RandomTransforms
-from memviz.render.config import RenderConfig
-from memviz.render.engine import Drawn, Engine
-from memviz.render.objectives import Lucent, Objective, as_objective, channel, checked, excitation, neuron
-from memviz.render.parameterize import Parameterization
-from memviz.render.sheet import contact_sheet
-from memviz.render.store import MANIFEST, SavedRenders, open_renders, to_pil
+from memviz.rendering.augment import RandomTransforms
+from memviz.rendering.config import RenderConfig
+from memviz.rendering.engine import Engine, RenderResult
+from memviz.rendering.objectives import Lucent, Objective, as_objective, channel, checked, excitation, neuron
+from memviz.rendering.parameterize import Parameterization
+from memviz.rendering.sheet import contact_sheet
+from memviz.rendering.store import MANIFEST, SavedRenders, open_renders, to_pil
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -233,13 +233,13 @@ def _draw(
     config: RenderConfig,
     seed: int,
     progress: bool | None,
-) -> list[Drawn]:
+) -> list[RenderResult]:
     return [picture for _, batch in _batches(model, objectives, config, seed, progress) for picture in batch]
 
 
 def _batches(
     model: Model, objectives: Sequence[Objective | Lucent], config: RenderConfig, seed: int, progress: bool | None
-) -> Iterator[tuple[list[Objective | Lucent], list[Drawn]]]:
+) -> Iterator[tuple[list[Objective | Lucent], list[RenderResult]]]:
     # The caller may be in inference mode, where there are no gradients.
     with torch.inference_mode(False):
         engine = Engine(model, objectives, config, seed)
@@ -283,7 +283,7 @@ def _draw_into(
 
 
 def _table(
-    drawn: Sequence[Drawn],
+    drawn: Sequence[RenderResult],
     objectives: Sequence[Objective | Lucent],
     units: Sequence[int | None],
     header: dict[str, Any],

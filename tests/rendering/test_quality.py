@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 
-from memviz.render import against_photographs
+from memviz.rendering import against_photographs
 
 
 def table(**columns):

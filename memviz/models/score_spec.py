@@ -13,7 +13,7 @@ from memviz.errors import ModelError
 
 
 @dataclass(frozen=True)
-class OutputSpec:
+class ScoreSpec:
     """How the outputs for the crops of a picture become its score: `clip((average - mean) * scale + shift)`.
 
     By default the score is the average itself, and of one crop its output. `clip`: (lowest, highest), or None.
@@ -21,7 +21,7 @@ class OutputSpec:
     Raises `ModelError` for values that describe no score.
 
     >>> import torch
-    >>> OutputSpec(mean=0.5, scale=2.0, clip=(0.0, 1.0))(torch.tensor([[0.5, 0.7], [0.2, 0.4]]))
+    >>> ScoreSpec(mean=0.5, scale=2.0, clip=(0.0, 1.0))(torch.tensor([[0.5, 0.7], [0.2, 0.4]]))
     tensor([0.2000, 0.0000])
     """
 
@@ -47,7 +47,7 @@ class OutputSpec:
         return dataclasses.asdict(self) | {"clip": None if self.clip is None else list(self.clip)}
 
     @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> OutputSpec:
+    def from_dict(cls, fields: Mapping[str, Any]) -> ScoreSpec:
         """The description that `to_dict` wrote; unknown fields are a `ModelError`."""
         values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
@@ -59,5 +59,5 @@ class OutputSpec:
             raise ModelError(f"{dict(fields)} describes no score ({error}). Its fields are {valid}.") from error
 
 
-IDENTITY = OutputSpec()
+IDENTITY = ScoreSpec()
 """The output is the score."""

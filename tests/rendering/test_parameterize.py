@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from memviz.render import Fourier, Pixel
+from memviz.rendering import Fourier, Pixel
 
 # Lucid's matrix, typed from its source, columns scaled by the largest column norm.
 COLOUR = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])

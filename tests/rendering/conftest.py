@@ -40,7 +40,7 @@ def small(wrapped):
         nn.Conv2d(6, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(inplace=True), nn.Conv2d(8, 5, 3, padding=1)
     )
     module.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 1))
-    model = wrapped(module, name="small", output="memorability")
+    model = wrapped(module, name="small", target="memorability")
     generator = torch.Generator().manual_seed(1)
     norm = module.body[1]
     norm.running_mean.copy_(torch.randn(8, generator=generator))

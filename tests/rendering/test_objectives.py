@@ -8,7 +8,7 @@ from torch import nn
 import memviz
 from memviz.errors import LayerError, RenderError
 from memviz.layers import capture
-from memviz.render.objectives import (
+from memviz.rendering.objectives import (
     Lucent,
     Objective,
     ObjectiveBatch,

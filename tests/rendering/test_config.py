@@ -6,8 +6,8 @@ from torch import nn
 
 from memviz.errors import RenderError
 from memviz.models import InputSpec
-from memviz.render import Fourier, Pixel, RandomTransforms, RenderConfig
-from memviz.render.objectives import Lucent, channel, neuron, score
+from memviz.rendering import Fourier, Pixel, RandomTransforms, RenderConfig
+from memviz.rendering.objectives import Lucent, channel, neuron, score
 
 
 @pytest.mark.parametrize("name", ["size", "steps", "batch_size"])

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from memviz.layers import truncate
-from memviz.render.redirect import RedirectedReLU, redirect_relus, redirected_relu
+from memviz.rendering.redirect import RedirectedReLU, redirect_relus, redirected_relu
 
 
 def lucid(values, gradient):

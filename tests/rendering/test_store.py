@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from memviz.errors import StoreError
-from memviz.render import load_renders
-from memviz.render.store import MANIFEST, open_renders, to_pil
+from memviz.rendering import load_renders
+from memviz.rendering.store import MANIFEST, open_renders, to_pil
 
 HEADER = {"model": "small", "weights": "a" * 64, "config": {"size": 16, "steps": 3}, "seed": 0}
 RECORD = {"activation": 0.5, "peak": 1.0, "steps": 3, "seed": 0, "state": "ok"}

@@ -7,10 +7,10 @@ from torch import nn
 
 import memviz
 from memviz.errors import LayerError, RenderError
-from memviz.render import Fourier, Pixel, RandomTransforms, RenderConfig
-from memviz.render import engine as engines
-from memviz.render.engine import Engine, seed_of
-from memviz.render.objectives import Lucent, channel, direction, neuron, score
+from memviz.rendering import Fourier, Pixel, RandomTransforms, RenderConfig
+from memviz.rendering import engine as engines
+from memviz.rendering.engine import Engine, seed_of
+from memviz.rendering.objectives import Lucent, channel, direction, neuron, score
 
 # Measured on the CPU: pictures of `small` from batches of different sizes differ by up to 2.4e-7 after 40 steps. In
 # deep networks rounding grows: up to 0.12 in single pixels of ResNet-152's layer2.3 (mean 0.02) after 128 steps

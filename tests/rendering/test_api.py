@@ -19,9 +19,9 @@ from torch import nn
 
 import memviz
 from memviz.errors import LayerError, RenderError, StoreError
-from memviz.render import Fourier, Pixel, RandomTransforms, RenderConfig, Renders, load_renders
-from memviz.render import engine as engines
-from memviz.render.objectives import channel, score
+from memviz.rendering import Fourier, Pixel, RandomTransforms, RenderConfig, Renders, load_renders
+from memviz.rendering import engine as engines
+from memviz.rendering.objectives import channel, score
 
 QUICK = {"size": 16, "steps": 3}
 
@@ -370,7 +370,7 @@ def test_an_interruption_before_the_contact_sheet_is_made_good(small, tmp_path, 
         raise Stop
 
     with monkeypatch.context() as patch:
-        patch.setattr("memviz.render.api.contact_sheet", interrupted)
+        patch.setattr("memviz.rendering.api.contact_sheet", interrupted)
         with pytest.raises(Stop):
             memviz.render(small, "body.3", out=tmp_path, **QUICK)
     assert sheet.read_bytes() == of_two
@@ -452,25 +452,6 @@ def test_save_writes_pictures_sheet_and_manifest(half_dead, tmp_path):
     assert [(p["file"], p["state"], p["objective"]) for p in manifest["pictures"]] == [
         ("000.png", "ok", "2:0"), (None, "dead", "2:2"),
     ]  # fmt: skip
-
-
-# The name.
-
-
-@pytest.mark.parametrize("first", ["", "import memviz.render.engine"])
-def test_memviz_render_can_be_called_whatever_was_imported_before(first):
-    code = f"""
-import memviz
-{first}
-import torch
-model = memviz.wrap(torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3)), memviz.InputSpec(size=(16, 16)))
-print(memviz.render(model, "0", 1, size=8, steps=1).images.shape)
-from memviz.render.engine import Engine
-from memviz.render import render
-print(render(model, "0", size=8, steps=1).images.shape, memviz.render.Fourier().decay)
-"""
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "torch.Size([1, 3, 8, 8])\ntorch.Size([2, 3, 8, 8]) 1.0\n"
 
 
 def test_help_shows_the_arguments():

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from memviz.errors import ModelError
-from memviz.models.outputs import IDENTITY, OutputSpec
+from memviz.models.score_spec import IDENTITY, ScoreSpec
 
-MEMNET = OutputSpec(mean=0.7626, scale=2.0, shift=0.65, clip=(0.0, 1.0))
+MEMNET = ScoreSpec(mean=0.7626, scale=2.0, shift=0.65, clip=(0.0, 1.0))
 
 
 def test_identity_changes_nothing():
@@ -21,7 +21,7 @@ def test_memnets_by_hand():
 
 @pytest.mark.parametrize("spec", [IDENTITY, MEMNET], ids=str)
 def test_json_round_trip(spec):
-    again = OutputSpec.from_dict(json.loads(json.dumps(spec.to_dict())))
+    again = ScoreSpec.from_dict(json.loads(json.dumps(spec.to_dict())))
     assert again == spec
     assert hash(again) == hash(spec)
 
@@ -29,4 +29,4 @@ def test_json_round_trip(spec):
 @pytest.mark.parametrize("wrong", [{"scale": 0}, {"clip": [1.0]}, {"clip": (1.0, 0.0)}, {"gain": 2.0}])
 def test_what_describes_no_score_is_refused(wrong):
     with pytest.raises(ModelError):
-        OutputSpec.from_dict(wrong)
+        ScoreSpec.from_dict(wrong)

@@ -6,7 +6,7 @@ import torch
 from scipy.ndimage import affine_transform
 
 from memviz.errors import RenderError
-from memviz.render import RandomTransforms
+from memviz.rendering import RandomTransforms
 
 SIZES = [(16, 16), (12, 20), (21, 15)]
 
@@ -22,7 +22,7 @@ class Fixed:
 
 
 def transformed(monkeypatch, pictures, transforms, *numbers):
-    monkeypatch.setattr("memviz.render.augment.torch.rand", Fixed(*numbers))
+    monkeypatch.setattr("memviz.rendering.augment.torch.rand", Fixed(*numbers))
     maps = transforms.draw(1, tuple(pictures.shape[2:]), torch.Generator())
     return transforms.apply(pictures, maps.expand(len(pictures), 2, 3)).numpy()
 
