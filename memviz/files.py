@@ -8,17 +8,24 @@ import os
 import platform
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
+
+import msgspec
 
 from memviz.errors import StoreError
 
-# How names begin of files that are not whole; SIGKILL leaves them.
+# How names begin of files that are not whole; SIGKILL leaves them. Then come the host and the process.
 WRITING = ".writing-"
+_HOST = hashlib.blake2b(platform.node().encode(), digest_size=4).hexdigest()
+# Whether a process of another host still runs is not known here.
+_ABANDONED_SECONDS = 24 * 3600
+T = TypeVar("T")
 
 
 @contextmanager
@@ -36,7 +43,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last, since writers choose the format by it.
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=WRITING, suffix=target.suffix)
+    prefix = f"{WRITING}{_HOST}-{os.getpid()}-"
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=prefix, suffix=target.suffix)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -64,13 +72,56 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
         temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def read_json(path: str | os.PathLike[str]) -> Any:
-    """Reads a JSON file; a missing or damaged one is a `StoreError` that names it."""
+def remove_leftovers(folder: Path) -> None:
+    """Removes the half-written files that processes left that were killed, from a folder and the folders in it."""
+    for path in [*folder.glob(f"{WRITING}*"), *folder.glob(f"*/{WRITING}*")]:
+        with suppress(FileNotFoundError):
+            if _abandoned(path):
+                path.unlink()
+
+
+def _abandoned(path: Path) -> bool:
+    host, _, process = path.name.removeprefix(WRITING).partition("-")
+    number = process.partition("-")[0]
+    if host != _HOST or not number.isdigit():
+        return time.time() - path.stat().st_mtime > _ABANDONED_SECONDS
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # a process of another user
+        return False
+    return False
+
+
+@overload
+def read_json(path: str | os.PathLike[str]) -> Any: ...
+@overload
+def read_json(path: str | os.PathLike[str], kind: type[T]) -> T: ...
+def read_json(path: str | os.PathLike[str], kind: Any = Any) -> Any:
+    """Reads a JSON file as a type: a dataclass, `dict[str, int]`, ...; whatever does not fit is a `StoreError`.
+
+    Args:
+        path: of the file.
+        kind: what it must hold, as `msgspec` knows types; unknown fields of a dataclass are ignored.
+
+    Raises:
+        StoreError: the file is missing, cannot be read, or holds something else; the message names the file.
+
+    Example:
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_json(f"{folder}/counts.json", {"images": 3})
+        ...     read_json(f"{folder}/counts.json", dict[str, int])
+        {'images': 3}
+    """
+    try:
+        return msgspec.json.decode(Path(path).read_bytes(), type=kind)
     except FileNotFoundError:
         raise StoreError(f"{path} does not exist.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, ValueError) as error:
+        # A dataclass's own check of its values arrives here as a ValidationError, with its message.
         raise StoreError(f"{path} is damaged ({error}). Delete it and run the command again.") from error
 
 

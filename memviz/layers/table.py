@@ -63,6 +63,32 @@ class Layer:
         left = self.offset[1] + x * self.stride[1] + 0.5 - width / 2
         return left, top, left + width, top + height
 
+    def interior(self, input_size: tuple[int, int]) -> tuple[slice, slice]:
+        """The rows and columns of outputs whose receptive field lies inside an input of (height, width) px.
+
+        Where there is none, or every output sees the whole picture: all of them. `Unit`'s mean and peak are taken
+        over these positions.
+
+        >>> Layer("conv", "Conv2d", 8, 5, 5, (4, 4), (11, 11), (3.5, 3.5), None, False).interior((20, 20))
+        (slice(1, 3, None), slice(1, 3, None))
+        """
+        everywhere = slice(0, self.height), slice(0, self.width)
+        if self.receptive_field is None or self.stride is None or self.offset is None:
+            return everywhere
+        axes = []
+        for axis, count in enumerate((self.height, self.width)):
+            first = self.offset[axis] + 0.5 - self.receptive_field[axis] / 2
+            inside = [
+                place
+                for place in range(count)
+                if first + place * self.stride[axis] >= 0
+                and first + place * self.stride[axis] + self.receptive_field[axis] <= input_size[axis]
+            ]
+            if not inside:
+                return everywhere
+            axes.append(slice(inside[0], inside[-1] + 1))
+        return axes[0], axes[1]
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
         return asdict(self)
