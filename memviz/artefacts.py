@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -32,6 +32,7 @@ from memviz.files import WRITING, provenance, read_json, remove_leftovers, repla
 MANIFEST, SHARDS, LOCK = "manifest.json", "shards", ".lock"
 # What two results must share to be the same; the rest tells when and with what one was made.
 _KEY = ("kind", "format", "model", "weights", "inputs", "config", "seed")
+T = TypeVar("T")
 _HASH = 40  # characters from which on a value is taken for a checksum, of which the first twelve are shown
 
 
@@ -92,17 +93,30 @@ class Manifest:
         Raises:
             StoreError: none, a damaged one, or one of another kind or format.
         """
-        path = folder / MANIFEST
-        # Kind and format come first: the fields of another kind or format may be others.
-        head = read_json(path, dict[str, Any])
-        if head.get("kind") != kind:
-            raise StoreError(f"{folder} is a {head.get('kind')!r}, not a {kind!r}. Give another folder.")
-        if head.get("format") != version:
-            raise StoreError(
-                f"{folder} has format {head.get('format')!r} of {kind}; this memviz reads format {version}. "
-                "Delete it and make it again."
-            )
-        return read_json(path, cls)
+        return read_record(folder / MANIFEST, cls, kind, version)
+
+
+def read_record(path: Path, record: type[T], kind: str, version: int) -> T:
+    """Reads a JSON file that says of which kind and format it is, as a type.
+
+    Args:
+        path: of the file.
+        record: what it must hold, as `read_json` takes it.
+        kind, version: what its `kind` and `format` must be.
+
+    Raises:
+        StoreError: the file is missing, damaged, or of another kind or format.
+    """
+    # Kind and format come first: the fields of another kind or format may be others.
+    head = read_json(path, dict[str, Any])
+    if head.get("kind") != kind:
+        raise StoreError(f"{path} is a {head.get('kind')!r}, not a {kind!r}. Give another one.")
+    if head.get("format") != version:
+        raise StoreError(
+            f"{path} has format {head.get('format')!r} of {kind}; this memviz reads format {version}. "
+            "Delete it and make it again."
+        )
+    return read_json(path, record)
 
 
 def claim(folder: Path, manifest: Manifest, words: Mapping[str, str] | None = None) -> Manifest:

@@ -13,8 +13,9 @@ from typing import Literal, get_args
 
 import pandas as pd
 
-from memviz.errors import ImageError, StoreError
-from memviz.files import provenance, read_json, sha256, write_json
+from memviz.artefacts import read_record
+from memviz.errors import ImageError
+from memviz.files import provenance, sha256, write_json
 from memviz.images.scored import check_readable, first_of, names
 
 Part = Literal["train", "validation", "test"]
@@ -72,15 +73,7 @@ class Split:
     @classmethod
     def load(cls, path: str | Path) -> Split:
         """Reads a saved split; one that is missing, damaged or of another kind is a `StoreError`."""
-        content = read_json(path)
-        if not isinstance(content, dict) or (content.get("kind"), content.get("format")) != (KIND, FORMAT):
-            raise StoreError(f"{path} is not a split that this memviz reads (kind {KIND}, format {FORMAT}).")
-        try:
-            first, second, third = content["fractions"]
-            train, validation, test = (tuple(content[part]) for part in PARTS)
-            return cls(content["seed"], (first, second, third), train, validation, test)
-        except (KeyError, TypeError, ValueError) as error:
-            raise StoreError(f"{path} is damaged: {error!r}. Draw the split again.") from error
+        return read_record(Path(path), cls, KIND, FORMAT)
 
 
 def split(

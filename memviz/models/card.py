@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import save_file
 
-from memviz.errors import StoreError, WeightsError
-from memviz.files import provenance, read_json, replacing, sha256, write_json
+from memviz.artefacts import read_record
+from memviz.errors import WeightsError
+from memviz.files import provenance, replacing, sha256, write_json
 
 if TYPE_CHECKING:
     from memviz.models.model import Model
 
+KIND, FORMAT = "memviz-model", 1
 CARD = "card.json"
 WEIGHTS = "model.safetensors"
 
@@ -88,7 +90,7 @@ def save_trained(model: Model, folder: str | Path, card: ModelCard) -> ModelCard
         sha256=sha256(folder / WEIGHTS),
         **provenance(),
     )
-    write_json(folder / CARD, dataclasses.asdict(card))
+    write_json(folder / CARD, {"kind": KIND, "format": FORMAT, **dataclasses.asdict(card)})
     return card
 
 
@@ -105,15 +107,11 @@ def read_trained(folder: str | Path) -> tuple[ModelCard, Path]:
     """The card of a trained model and its file of weights, whose checksum was found right.
 
     Raises:
-        WeightsError: a card or a file that is missing, damaged, or of another model.
+        StoreError: a card that is damaged, or of another kind or format.
+        WeightsError: a file that is missing, damaged, or of another model.
     """
     folder = Path(folder)
-    try:
-        card = ModelCard(**read_json(folder / CARD))
-    except (StoreError, TypeError) as error:
-        raise WeightsError(
-            f"{folder / CARD} is no card of a trained model ({error}). Copy the folder again."
-        ) from error
+    card = read_record(folder / CARD, ModelCard, KIND, FORMAT)
     path = folder / WEIGHTS
     if not path.is_file():
         raise WeightsError(f"{path} is missing, which the card beside it describes. Copy the folder again.")

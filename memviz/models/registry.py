@@ -163,6 +163,7 @@ def load_model(
     Raises:
         ModelError: an unknown name or option, or a mean image that is not of the size that is needed.
         WeightsError: weights that are not public, missing, damaged, or of another model.
+        StoreError: the card of a trained model is damaged.
 
     Example:
         >>> load_model("memnet", weights=None).layers["alexnet.conv4"].channels

@@ -7,7 +7,7 @@ from helpers import unchanged, undisturbed
 from tiny import Toy
 
 import memviz
-from memviz.errors import ModelError, WeightsError
+from memviz.errors import ModelError, StoreError, WeightsError
 from memviz.models import InputSpec, ModelCard, save_trained
 from memviz.models.card import CARD, WEIGHTS, read_trained
 from memviz.models.registry import ARCHITECTURES
@@ -117,11 +117,30 @@ def test_cards_from_before_there_was_a_field_are_read(folder):
     assert read_trained(folder)[0].training == {}
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"architecture": "toy", "colour": 1}'])
+HEAD = '{"kind": "memviz-model", "format": 1, "architecture": "toy", '
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        '{"architecture": "toy"}',
+        HEAD.replace("1", "2") + '"seed": 0}',
+        HEAD.replace('"toy"', "[]") + '"seed": 0}',
+        HEAD + '"colour": 1, "metrics": {"spearman": "good"}}',
+        HEAD + '"seed": 1.5}',
+        HEAD + '"options": 3}',
+        HEAD + '"seed": ' + "9" * 10_000 + "}",
+        HEAD + '"start": ' + '{"start":' * 50_000,
+    ],
+)
 def test_damaged_card_is_named(content, folder):
     (folder / CARD).write_text(content)
-    with pytest.raises(WeightsError, match=r"card\.json is no card"):
-        read_trained(folder)
+    with pytest.raises(StoreError, match=r"card\.json "):
+        memviz.load_model(folder)
 
 
 def test_random_weights_in_the_same_architecture(model, folder):
