@@ -80,7 +80,7 @@ def main() -> None:
         )
     if arguments.caffe:
         model = load_model("memnet-caffe", weights=arguments.caffe, mean=arguments.mean)
-        evaluate(model, divided.part(table, "test"), progress=True).save(arguments.out / model.name / "test")
+        evaluate(model, divided.subset(table, "test"), progress=True).save(arguments.out / model.name / "test")
         rows.append([*measured(model.name, arguments.out), None, None, None])
     synthetic = bool(table.attrs["dataset"]["synthetic"])
     write(pd.DataFrame(rows, columns=COLUMNS), arguments.out, synthetic)
@@ -104,7 +104,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def one_split(table: pd.DataFrame, path: Path, config: TrainConfig) -> Split:
-    """The split of all models, whichever of them is trained first; near-duplicates between sets stay in one part."""
+    """The split of all models, whichever of them is trained first; near-duplicates between sets stay in one subset."""
     if not path.is_file():
         draw_split(table, path.parent, config, workers=2, progress=True).save(path)
     return Split.load(path)

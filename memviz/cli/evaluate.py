@@ -16,8 +16,8 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(help="Write report.json, report.csv, predictions.csv and density.png and .pdf here.")
     ] = None,
-    split: Annotated[Path | None, typer.Option(help="A split.json: take only one part of it.")] = None,
-    part: Annotated[Literal["train", "validation", "test"], typer.Option(help="Of the split.")] = "test",
+    split: Annotated[Path | None, typer.Option(help="A split.json: take only one subset of it.")] = None,
+    subset: Annotated[Literal["train", "validation", "test"], typer.Option(help="Of the split.")] = "test",
     weights: Weights = "published",
     mean: Mean = None,
     options: Options = None,
@@ -33,7 +33,7 @@ def evaluate(
 
     table = read_data(data)
     if split is not None:
-        table = Split.load(split).part(table, part)
+        table = Split.load(split).subset(table, subset)
     loaded = read_model(model, weights, device, mean, options)
     report = evaluate(loaded, table, batch_size=batch_size, workers=workers, resamples=resamples, progress=True)
     if out is not None:

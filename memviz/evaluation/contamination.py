@@ -17,8 +17,8 @@ PUBLISHED_RESMEM = "075eebf50e53d1eddc6c5fa816843329c08a45bc09a6efa053afa34658a6
 PHOTOGRAPHS = "photographs.csv"
 _DATASETS = ("lamem", "memcat")  # what the published ResMem was trained on, as the paper says
 _PUBLISHED = (
-    "The published ResMem was trained on LaMem and MemCat. Its test part was drawn without a seed and is not known, so "
-    "it has seen most of the {images} here: errors are too low and correlations too high."
+    "The published ResMem was trained on LaMem and MemCat. Its test subset was drawn without a seed and is not known, "
+    "so it has seen most of the {images} here: errors are too low and correlations too high."
 )
 # By the key of the card: what comes through to a model from one that it started from, or whose scores it learned.
 _PUBLISHED_BEFORE = {
@@ -31,8 +31,8 @@ _ROLE = {"start": "its predecessor", "distilled_from": "its teacher"}
 _TOO_GOOD = "errors are too low and correlations too high"
 _EFFECT = {"start": _TOO_GOOD, "distilled_from": "people's scores of them may have come through to it"}
 _SEEN = {
-    "train": "{count} of {all} images were in {whose} training part: {effect}.",
-    "validation": "{count} of {all} images were in {whose} validation part, on which its training was stopped: the "
+    "train": "{count} of {all} images were in {whose} training subset: {effect}.",
+    "validation": "{count} of {all} images were in {whose} validation subset, on which its training was stopped: the "
     "measures are somewhat too good.",
 }
 _UNKNOWN = "Whether {model} was trained on images of the table cannot be checked: {reason}."
@@ -77,12 +77,12 @@ def contamination(model: Model, weights: str, images: pd.DataFrame) -> list[str]
             trained.append((described, f"{described}'s", Path(made["folder"]), _EFFECT[kind]))
     for described, whose, folder, effect in trained:
         try:
-            parts = _parts(folder)
+            subsets = _subsets(folder)
         except (OSError, ValueError) as error:
             warnings.append(_UNKNOWN.format(model=described, reason=error))
             continue
-        for part, text in _SEEN.items():
-            if count := checksums.isin(parts[part]).sum():
+        for subset, text in _SEEN.items():
+            if count := checksums.isin(subsets[subset]).sum():
                 warnings.append(text.format(count=count, all=len(images), whose=whose, effect=effect))
     return warnings
 
@@ -96,8 +96,8 @@ def _before(made: Mapping[str, Any], through: str = "", taught: bool = False) ->
             yield from _before(record, ", through other models,", learned)
 
 
-def _parts(folder: Path | None) -> dict[str, set[str]]:
-    """The checksums of the photographs in the parts of a model's training; `OSError` or `ValueError` if not known."""
+def _subsets(folder: Path | None) -> dict[str, set[str]]:
+    """The checksums of the photographs in the subsets of a model's training; `OSError` or `ValueError` if not known."""
     import pandas as pd
 
     if folder is None:
@@ -106,6 +106,6 @@ def _parts(folder: Path | None) -> dict[str, set[str]]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing")
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    if missing := {"part", "sha256"} - set(table):
+    if missing := {"subset", "sha256"} - set(table):
         raise ValueError(f"{path} has no column {' and '.join(sorted(missing))}")
-    return {part: set(table["sha256"][table["part"] == part]) for part in _SEEN}
+    return {subset: set(table["sha256"][table["subset"] == subset]) for subset in _SEEN}

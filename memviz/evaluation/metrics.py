@@ -152,7 +152,7 @@ class Consistency:
 
 
 # Of the whole sets, by `source`. Taken as correlations of halves without correction, which the paper's wording
-# says; not known: the consistency within a category, of a test part, and of MemCat's false-alarm corrected score.
+# says; not known: the consistency within a category, of a test subset, and of MemCat's false-alarm corrected score.
 CONSISTENCY = {
     "lamem": Consistency(0.67, "Needell and Bainbridge 2022, of Khosla et al. 2015 (who print 0.68)"),
     "memcat": Consistency(0.78, "Goetschalckx and Wagemans 2019"),

@@ -34,10 +34,10 @@ import pandas as pd
 
 from memviz.errors import ImageError
 from memviz.images.scored import names, scored
-from memviz.images.split import Split
+from memviz.images.split import Split, Subset
 
 Zeros = Literal["drop", "keep"]
-PARTS = ("train", "val", "test")
+LISTS: dict[Subset, str] = {"train": "train", "validation": "val", "test": "test"}
 SPLITS = range(1, 6)
 EXPECTED = """
     {folder}/
@@ -52,19 +52,19 @@ CITATION = (
 def lamem(folder: str | Path, split: int | None = None, zeros: Zeros = "drop") -> pd.DataFrame:
     """The photographs and scores of LaMem, whose `images` and `splits` lie in `folder`, in the order of the lists.
 
-    A `split` from 1 to 5 adds the column `part`: "train", "val" or "test". Without one, the photographs are those of
-    split 1, which are all. Scores of exactly 0 stand for missing ones: `zeros="keep"` takes them as they are, else
-    `attrs["dataset"]` says under `zeros_left_out` how many there were.
+    A `split` from 1 to 5 adds the column `subset`: "train", "validation" or "test". Without one, the photographs
+    are those of split 1, which are all. Scores of exactly 0 stand for missing ones: `zeros="keep"` takes them as they
+    are, else `attrs["dataset"]` says under `zeros_left_out` how many there were.
 
     Raises `ImageError` for another layout, a line that is not a file and a score, or a photograph listed twice.
 
     >>> folder = getfixture("tmp_path")
     >>> for name in ("images", "splits"):
     ...     (folder / name).mkdir()
-    >>> for number, part in enumerate(PARTS):
-    ...     _ = (folder / "splits" / f"{part}_1.txt").write_text(f"0000000{number}.jpg 0.7{number}")
-    >>> lamem(folder, split=1)[["file", "score", "part"]].values.tolist()
-    [['00000000.jpg', 0.7, 'train'], ['00000001.jpg', 0.71, 'val'], ['00000002.jpg', 0.72, 'test']]
+    >>> for number, name in enumerate(LISTS.values()):
+    ...     _ = (folder / "splits" / f"{name}_1.txt").write_text(f"0000000{number}.jpg 0.7{number}")
+    >>> lamem(folder, split=1)[["file", "score", "subset"]].values.tolist()
+    [['00000000.jpg', 0.7, 'train'], ['00000001.jpg', 0.71, 'validation'], ['00000002.jpg', 0.72, 'test']]
     """
     folder = Path(folder)
     if split is not None and split not in SPLITS:
@@ -73,7 +73,7 @@ def lamem(folder: str | Path, split: int | None = None, zeros: Zeros = "drop") -
         raise ImageError(f"zeros={zeros!r} is not possible: give 'drop' or 'keep'.")
     if not (folder / "images").is_dir():
         raise _other_layout(folder, "there is no folder images")
-    listed = pd.concat([_listed(folder, part, split or 1) for part in PARTS], ignore_index=True)
+    listed = pd.concat([_listed(folder, subset, split or 1) for subset in LISTS], ignore_index=True)
     missing = (pd.to_numeric(listed["score"], errors="coerce") == 0) & (zeros == "drop")
     listed = listed[~missing].reset_index(drop=True)
     dataset = {"name": "lamem", "target": "memorability", "citation": CITATION, "zeros_left_out": int(missing.sum())}
@@ -81,7 +81,7 @@ def lamem(folder: str | Path, split: int | None = None, zeros: Zeros = "drop") -
         folder, "images", files=listed["file"], scores=listed["score"], sources="lamem", categories="", dataset=dataset
     )
     if split is not None:
-        table["part"] = listed["part"]
+        table["subset"] = listed["subset"]
     return table
 
 
@@ -89,24 +89,24 @@ def lamem_split(folder: str | Path, number: int) -> Split:
     """One of LaMem's own five splits, of the photographs that have a score, as `lamem` reads them.
 
     Nobody published how they were drawn: the `Split`'s seed is the split's `number`, from 1 to 5, and its fractions are
-    those of the photographs in its parts. Raises `ImageError` as `lamem` does.
+    those of the photographs in its subsets. Raises `ImageError` as `lamem` does.
 
     >>> folder = getfixture("tmp_path")
     >>> for name in ("images", "splits"):
     ...     (folder / name).mkdir()
-    >>> for number, part in enumerate(PARTS):
-    ...     _ = (folder / "splits" / f"{part}_1.txt").write_text(f"0000000{number}.jpg 0.7{number}")
+    >>> for number, name in enumerate(LISTS.values()):
+    ...     _ = (folder / "splits" / f"{name}_1.txt").write_text(f"0000000{number}.jpg 0.7{number}")
     >>> lamem_split(folder, 1).validation
     ('lamem/00000001.jpg',)
     """
     table = lamem(folder, number)
-    train, validation, test = (tuple(sorted(names(table[table["part"] == part]))) for part in PARTS)
+    train, validation, test = (tuple(sorted(names(table[table["subset"] == subset]))) for subset in LISTS)
     count = len(table)
     return Split(number, (len(train) / count, len(validation) / count, len(test) / count), train, validation, test)
 
 
-def _listed(folder: Path, part: str, split: int) -> pd.DataFrame:
-    path = folder / "splits" / f"{part}_{split}.txt"
+def _listed(folder: Path, subset: Subset, split: int) -> pd.DataFrame:
+    path = folder / "splits" / f"{LISTS[subset]}_{split}.txt"
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
@@ -117,7 +117,7 @@ def _listed(folder: Path, part: str, split: int) -> pd.DataFrame:
     for number, row in enumerate(rows, start=1):
         if len(row) == 1:
             raise ImageError(f"{path}, line {number}: {row[0]!r} is not a file and a score, as in '00000001.jpg 0.75'.")
-    return pd.DataFrame([row for row in rows if row], columns=["file", "score"], dtype=str).assign(part=part)
+    return pd.DataFrame([row for row in rows if row], columns=["file", "score"], dtype=str).assign(subset=subset)
 
 
 def _other_layout(folder: Path, found: str) -> ImageError:

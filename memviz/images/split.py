@@ -1,4 +1,4 @@
-"""Which photographs a model is trained on, chosen on and tested on: seeded, recorded, and no picture in two parts."""
+"""Which photographs a model is trained on, chosen on and tested on: seeded, recorded, and no picture in two subsets."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal, get_args
@@ -18,8 +18,8 @@ from memviz.errors import ImageError
 from memviz.files import provenance, sha256, write_json
 from memviz.images.scored import check_readable, first_of, names
 
-Part = Literal["train", "validation", "test"]
-PARTS: tuple[Part, ...] = get_args(Part)
+Subset = Literal["train", "validation", "test"]
+SUBSETS: tuple[Subset, ...] = get_args(Subset)
 KIND, FORMAT = "memviz-split", 1
 
 Stratum = tuple[str, str]  # source and category
@@ -27,9 +27,9 @@ Stratum = tuple[str, str]  # source and category
 
 @dataclass(frozen=True)
 class Split:
-    """The photographs of each part as sorted `source/file`, and the seed and the fractions that gave them.
+    """The photographs of each subset as sorted `source/file`, and the seed and the fractions that gave them.
 
-    Of a data set's own split the seed is its number there, see `lamem_split`. A photograph that is in two parts is an
+    Of a data set's own split the seed is its number there, see `lamem_split`. A photograph that is in two subsets is an
     `ImageError`.
     """
 
@@ -42,33 +42,29 @@ class Split:
     def __post_init__(self) -> None:
         times = Counter([*self.train, *self.validation, *self.test])
         if twice := sorted(name for name, count in times.items() if count > 1):
-            raise ImageError(f"Photographs are in two parts of the split, or twice in one. {first_of(twice)}.")
+            raise ImageError(f"Photographs are in two subsets of the split, or twice in one. {first_of(twice)}.")
 
-    def part(self, table: pd.DataFrame, part: Part) -> pd.DataFrame:
-        """The rows of `table` that are in a part, in the table's order.
+    def subset(self, table: pd.DataFrame, subset: Subset) -> pd.DataFrame:
+        """The rows of `table` that are in a subset, in the table's order.
 
         The table may lack whole sources, as LaMem where only MemCat is to be tested. Raises `ImageError` where it has
-        photographs of which the split knows nothing, lacks some of a source that it has, or for an unknown part.
+        photographs of which the split knows nothing, lacks some of a source that it has, or for an unknown subset.
         """
-        if part not in PARTS:
-            raise ImageError(f"A split has no part {part!r}: give one of {', '.join(PARTS)}.")
+        if subset not in SUBSETS:
+            raise ImageError(f"A split has no subset {subset!r}: give one of {', '.join(SUBSETS)}.")
         given, sources = names(table), set(table["source"])
         known = set(self.train).union(self.validation, self.test)
         if strange := sorted(set(given) - known):
-            raise ImageError(f"The split does not say to which part photographs belong. {first_of(strange)}.")
+            raise ImageError(f"The split does not say to which subset photographs belong. {first_of(strange)}.")
         if missing := sorted(name for name in known.difference(given) if name.partition("/")[0] in sources):
             raise ImageError(f"The split lists photographs that the data set does not have. {first_of(missing)}.")
-        chosen = table[given.isin(set(getattr(self, part)))].reset_index(drop=True)
+        chosen = table[given.isin(set(getattr(self, subset)))].reset_index(drop=True)
         chosen.attrs = table.attrs
         return chosen
 
     def save(self, path: str | Path) -> None:
         """Writes the split as JSON, with the date and the versions that made it."""
-        parts = {part: getattr(self, part) for part in PARTS}
-        write_json(
-            path,
-            {"kind": KIND, "format": FORMAT, "seed": self.seed, "fractions": self.fractions, **provenance(), **parts},
-        )
+        write_json(path, {"kind": KIND, "format": FORMAT, **asdict(self), **provenance()})
 
     @classmethod
     def load(cls, path: str | Path) -> Split:
@@ -84,7 +80,7 @@ def split(
 ) -> Split:
     """Draws training, validation and test photographs from a table, in the same shares in each source and category.
 
-    Files with identical bytes stay in one part, and so do `near_duplicates`, pairs in the columns `path_a` and
+    Files with identical bytes stay in one subset, and so do `near_duplicates`, pairs in the columns `path_a` and
     `path_b`; such groups go where most room is left, so mostly into training. Counts are those of largest remainder,
     and differ from that only where a group does not fit.
 
@@ -97,57 +93,59 @@ def split(
     >>> table = pd.DataFrame(rows, columns=["path", "file"]).assign(score=0.5, source="mine", category="")
     >>> for number, path in enumerate(table["path"]):
     ...     _ = Path(path).write_text(str(number))
-    >>> parts = split(table, seed=1)
-    >>> len(parts.train), len(parts.validation), len(parts.test)
+    >>> drawn = split(table, seed=1)
+    >>> len(drawn.train), len(drawn.validation), len(drawn.test)
     (8, 1, 1)
     """
     shares = [Fraction(share).limit_denominator(10**6) for share in fractions]
-    if len(shares) != len(PARTS) or sum(shares) != 1 or min(shares) < 0:
+    if len(shares) != len(SUBSETS) or sum(shares) != 1 or min(shares) < 0:
         raise ImageError(f"fractions={tuple(fractions)} is not possible: give three that make 1, as (0.8, 0.1, 0.1).")
     check_readable(table)
     strata = dict(zip(names(table), zip(table["source"], table["category"], strict=True), strict=True))
     left = _counts(Counter(strata.values()), shares)
 
-    def drawn(name: str) -> str:
+    def rank(name: str) -> str:
         return hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
 
-    parts: dict[Part, list[str]] = {part: [] for part in PARTS}
-    groups = [sorted(group, key=drawn) for group in _groups(table, near_duplicates)]
+    subsets: dict[Subset, list[str]] = {subset: [] for subset in SUBSETS}
+    groups = [sorted(group, key=rank) for group in _groups(table, near_duplicates)]
     # Large groups first, while there is room for them.
-    for group in sorted(groups, key=lambda group: (-len(group), drawn(group[0]))):
+    for group in sorted(groups, key=lambda group: (-len(group), rank(group[0]))):
         needed = Counter(strata[name] for name in group)
-        room = {part: min(left[stratum][part] - count for stratum, count in needed.items()) for part in PARTS}
-        chosen = max(PARTS, key=lambda part: room[part])
-        parts[chosen] += group
+        room = {subset: min(left[stratum][subset] - count for stratum, count in needed.items()) for subset in SUBSETS}
+        chosen = max(SUBSETS, key=lambda subset: room[subset])
+        subsets[chosen] += group
         for stratum, count in needed.items():
             left[stratum][chosen] -= count
     first, second, third = fractions
-    train, validation, test = (tuple(sorted(parts[part])) for part in PARTS)
+    train, validation, test = (tuple(sorted(subsets[subset])) for subset in SUBSETS)
     return Split(seed, (first, second, third), train, validation, test)
 
 
-def _counts(sizes: Counter[Stratum], shares: list[Fraction]) -> dict[Stratum, dict[Part, int]]:
-    """How many photographs of each stratum each part gets: by largest remainder.
+def _counts(sizes: Counter[Stratum], shares: list[Fraction]) -> dict[Stratum, dict[Subset, int]]:
+    """How many photographs of each stratum each subset gets: by largest remainder.
 
-    What the strata so far gave a part too much or too little counts too, or many small strata would all give their
-    odd photograph to the same part.
+    What the strata so far gave a subset too much or too little counts too, or many small strata would all give their
+    odd photograph to the same subset.
     """
     counts = {}
-    owed = dict.fromkeys(PARTS, Fraction(0))
+    owed = dict.fromkeys(SUBSETS, Fraction(0))
     for stratum in sorted(sizes):
-        exact = {part: sizes[stratum] * share for part, share in zip(PARTS, shares, strict=True)}
-        whole = {part: int(count) for part, count in exact.items()}
-        odd = {part: exact[part] - whole[part] for part in PARTS}
-        ranked = sorted((part for part in PARTS if odd[part]), key=lambda part: odd[part] + owed[part], reverse=True)
-        for part in ranked[: sizes[stratum] - sum(whole.values())]:
-            whole[part] += 1
-        owed = {part: owed[part] + exact[part] - whole[part] for part in PARTS}
+        exact = {subset: sizes[stratum] * share for subset, share in zip(SUBSETS, shares, strict=True)}
+        whole = {subset: int(count) for subset, count in exact.items()}
+        odd = {subset: exact[subset] - whole[subset] for subset in SUBSETS}
+        ranked = sorted(
+            (subset for subset in SUBSETS if odd[subset]), key=lambda subset: odd[subset] + owed[subset], reverse=True
+        )
+        for subset in ranked[: sizes[stratum] - sum(whole.values())]:
+            whole[subset] += 1
+        owed = {subset: owed[subset] + exact[subset] - whole[subset] for subset in SUBSETS}
         counts[stratum] = whole
     return counts
 
 
 def _groups(table: pd.DataFrame, near_duplicates: pd.DataFrame | None) -> Iterable[list[str]]:
-    """The photographs, those together that must stay in one part."""
+    """The photographs, those together that must stay in one subset."""
     name_of = dict(zip(table["path"], names(table), strict=True))
     leader = {name: name for name in name_of.values()}
 

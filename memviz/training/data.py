@@ -19,7 +19,7 @@ from memviz.errors import TrainingError
 from memviz.files import replacing
 from memviz.images import Split, near_duplicates, split
 from memviz.images.scored import names
-from memviz.images.split import PARTS
+from memviz.images.split import SUBSETS
 from memviz.models import InputSpec
 from memviz.models.model import warn_unreadable
 from memviz.training.config import Runtime, TrainConfig
@@ -98,7 +98,7 @@ class Photographs(LightningDataModule):
             drawn.save(self.out / SPLIT)
         parts = _parts(Split.load(self.out / SPLIT))
         listed = pd.DataFrame({"name": names(readable), "path": readable["path"], "score": readable["score"]})
-        listed.insert(2, "part", listed["name"].map(parts))
+        listed.insert(2, "subset", listed["name"].map(parts))
         listed["sha256"] = [prepared.sha256[row] for row in readable["row"]]
         with replacing(self.out / PHOTOGRAPHS) as temporary:
             listed.to_csv(temporary, index=False)
@@ -111,14 +111,14 @@ class Photographs(LightningDataModule):
         divided = Split.load(self.out / SPLIT)
         readable, needed = len(table) - len(prepared.unreadable), max(2, self._share()[0])
         for part in ("train", "validation"):
-            chosen = _readable(divided.part(table, part), prepared)
+            chosen = _readable(divided.subset(table, part), prepared)
             if len(chosen) < needed:
                 raise TrainingError(
                     f"The {part} part has {len(chosen)} of {readable} photographs; it needs {needed} or more. "
                     "Give more photographs, or other fractions."
                 )
             self.parts[part] = Part(prepared, list(chosen["row"]), list(chosen["score"]))
-        self.test = _readable(divided.part(table, "test"), prepared)
+        self.test = _readable(divided.subset(table, "test"), prepared)
 
     def train_dataloader(self) -> DataLoader[Examples]:
         """Batches in an order that depends on the seed and the epoch."""
@@ -190,4 +190,4 @@ def _readable(table: pd.DataFrame, prepared: Prepared) -> pd.DataFrame:
 
 
 def _parts(divided: Split) -> dict[str, str]:
-    return {name: part for part in PARTS for name in getattr(divided, part)}
+    return {name: part for part in SUBSETS for name in getattr(divided, part)}

@@ -30,7 +30,7 @@ from memviz.evaluation import evaluate
 from memviz.files import WRITING, provenance, read_json, replacing, write_json
 from memviz.images import Split
 from memviz.images.scored import names
-from memviz.images.split import PARTS
+from memviz.images.split import SUBSETS
 from memviz.models import Model, ModelCard, load_model, save_trained
 from memviz.models.card import is_trained
 from memviz.models.registry import ARCHITECTURES, Architecture, architecture
@@ -66,7 +66,7 @@ def train(
     """Trains a memorability model, and evaluates it on the test part.
 
     The folder `out` gets `model.safetensors` and `card.json`, by which `load_model(out)` finds the model, `split.json`,
-    `photographs.csv` (part, score and SHA-256 of each), `history.csv` (a row an epoch) and `test/` (the evaluation).
+    `photographs.csv` (subset, score and SHA-256 of each), `history.csv` (a row an epoch) and `test/` (the evaluation).
     A call that was interrupted, also by SIGKILL, goes on from its last whole epoch when it is given again, to the same
     result; one that was finished returns its model.
 
@@ -514,7 +514,7 @@ def _finish(
     """Evaluates the trained model, and saves it with its card."""
     divided, listed = Split.load(out / SPLIT), pd.read_csv(out / PHOTOGRAPHS)
     dataset = photographs.opened[0].attrs.get("dataset", {})
-    counts: dict[str, int] = {part: int((listed["part"] == part).sum()) for part in PARTS}
+    counts: dict[str, int] = {name: int((listed["subset"] == name).sum()) for name in SUBSETS}
     best = max(module.history, key=lambda row: row["val_spearman"])
     metrics: dict[str, float | None] = {
         "val_spearman": best["val_spearman"],

@@ -51,7 +51,7 @@ def test_several_tables_are_one(memviz, tiny, photos, scored):
     assert [" ".join(row) for row in rows] == ["all all 12", "a all 5", "b all 7", "b animal 3", "b food 4"]
 
 
-def test_one_part_of_lamem_and_memcat(memviz, tiny, tmp_path):
+def test_one_subset_of_lamem_and_memcat(memviz, tiny, tmp_path):
     fake = runpy.run_path(str(Path(__file__).parents[2] / "experiments/fake_data/make.py"))
     fake["make_lamem"](tmp_path / "lamem", 20, seed=0)
     fake["make_memcat"](tmp_path / "memcat", 20, seed=0)
@@ -59,10 +59,10 @@ def test_one_part_of_lamem_and_memcat(memviz, tiny, tmp_path):
     drawn = split(table, fractions=(0.5, 0.0, 0.5))
     drawn.save(tmp_path / "split.json")
     arguments = ("--data", f"lamem={tmp_path / 'lamem'}", "--data", f"memcat={tmp_path / 'memcat'}", "--resamples", 5)
-    chosen = ("--split", tmp_path / "split.json", "--part", "test", "--out", tmp_path / "out")
+    chosen = ("--split", tmp_path / "split.json", "--subset", "test", "--out", tmp_path / "out")
     done = memviz("evaluate", tiny, *arguments, *chosen, "--weights", "random")
     assert done.code == 0, done.err
-    assert sorted(pd.read_csv(tmp_path / "out/predictions.csv")["path"]) == sorted(drawn.part(table, "test")["path"])
+    assert sorted(pd.read_csv(tmp_path / "out/predictions.csv")["path"]) == sorted(drawn.subset(table, "test")["path"])
     report = json.loads((tmp_path / "out/report.json").read_text())
     assert {group["source"] for group in report["groups"]} == {"all", "lamem", "memcat"}
     assert "synthetic" in report["warnings"][0]

@@ -21,9 +21,9 @@ def trained(model, table, tmp_path, monkeypatch):
     monkeypatch.setitem(registry.ARCHITECTURES, "brightness", entry)
     for number, path in enumerate(table["path"]):
         Image.new("RGB", (10, 12), (10 * number,) * 3).save(path)  # no two are alike
-    parts = ["train"] * 10 + ["validation"] * 3 + ["test"] * 2
+    subsets = ["train"] * 10 + ["validation"] * 3 + ["test"] * 2
     checksums = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in table["path"][:15]]
-    photographs = pd.DataFrame({"name": "elsewhere", "path": "elsewhere", "part": parts, "sha256": checksums})
+    photographs = pd.DataFrame({"name": "elsewhere", "path": "elsewhere", "subset": subsets, "sha256": checksums})
 
     def save(**card):
         save_trained(model, tmp_path / "run", ModelCard("brightness", **card))
@@ -62,11 +62,11 @@ def test_own_training_photographs_are_counted(trained, table):
     table = table.assign(source="ours")
     model = trained()
     seen, chosen = warnings_of(model, table)
-    assert seen.startswith("10 of 24 images were in this model's training part")
-    assert chosen.startswith("3 of 24 images were in this model's validation part")
+    assert seen.startswith("10 of 24 images were in this model's training subset")
+    assert chosen.startswith("3 of 24 images were in this model's validation subset")
     assert warnings_of(model, table[13:]) == []
     (chosen,) = warnings_of(model, table[10:])
-    assert chosen.startswith("3 of 14 images were in this model's validation part")
+    assert chosen.startswith("3 of 14 images were in this model's validation subset")
 
 
 def test_a_file_is_known_by_its_bytes_not_its_name_or_picture(trained, table, tmp_path):
@@ -124,14 +124,14 @@ def test_photographs_of_those_before(trained, table, tmp_path):
     checksums = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in trained() and table["path"]]
     for folder, rows in {"parent": slice(15, 18), "teacher": slice(18, 22)}.items():
         (tmp_path / folder).mkdir()
-        pd.DataFrame({"part": "train", "sha256": checksums[rows]}).to_csv(tmp_path / folder / PHOTOGRAPHS)
+        pd.DataFrame({"subset": "train", "sha256": checksums[rows]}).to_csv(tmp_path / folder / PHOTOGRAPHS)
     teacher = {"weights": "b", "folder": str(tmp_path / "teacher")}
     model = trained(start={"fingerprint": "a", "folder": str(tmp_path / "parent"), "distilled_from": teacher})
     table = table[15:].assign(source="ours")
     assert warnings_of(model, table) == [
-        f"3 of 9 images were in its predecessor {tmp_path / 'parent'}'s training part: errors are too low and "
+        f"3 of 9 images were in its predecessor {tmp_path / 'parent'}'s training subset: errors are too low and "
         "correlations too high.",
-        f"4 of 9 images were in its teacher {tmp_path / 'teacher'}'s training part: people's scores of them may have "
+        f"4 of 9 images were in its teacher {tmp_path / 'teacher'}'s training subset: people's scores of them may have "
         "come through to it.",
     ]
     (tmp_path / "parent" / PHOTOGRAPHS).unlink()
@@ -147,7 +147,7 @@ def test_synthetic_training(trained, table):
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(None, "is missing"), ("", "No columns"), ("name,part\na,train\n", "has no column sha256")],
+    [(None, "is missing"), ("", "No columns"), ("name,subset\na,train\n", "has no column sha256")],
 )
 def test_what_cannot_be_checked_is_said(trained, table, content, reason):
     model = trained()

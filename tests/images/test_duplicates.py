@@ -8,7 +8,7 @@ from PIL import Image, ImageEnhance
 from memviz.errors import ImageError
 from memviz.images.duplicates import _close, near_duplicates
 from memviz.images.samples import sample_photos
-from memviz.images.split import PARTS, split
+from memviz.images.split import SUBSETS, split
 
 COPIES = {
     "astronaut": lambda image: image,
@@ -66,9 +66,9 @@ def test_a_split_keeps_them_together(table):
     readable = table[:-1]
     pairs = near_duplicates(readable)
     for seed in range(5):
-        parts = split(readable, seed, fractions=(0.5, 0.25, 0.25), near_duplicates=pairs)
+        drawn = split(readable, seed, fractions=(0.5, 0.25, 0.25), near_duplicates=pairs)
         for name in COPIES:
-            assert len({part for part in PARTS for file in getattr(parts, part) if f"{name}.jpg" in file}) == 1
+            assert len({subset for subset in SUBSETS for file in getattr(drawn, subset) if f"{name}.jpg" in file}) == 1
 
 
 @pytest.mark.parametrize("distance", [-1, 64])

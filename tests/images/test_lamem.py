@@ -30,16 +30,16 @@ def test_all_photographs(folder):
 
 
 @pytest.mark.parametrize("split", [1, 2, 5])
-def test_official_parts(folder, split):
+def test_official_subsets(folder, split):
     table = lamem(folder, split)
-    assert table["part"].tolist() == ["train"] * 3 + ["val"] + ["test"] * 2
+    assert table["subset"].tolist() == ["train"] * 3 + ["validation"] + ["test"] * 2
     lines = (folder / "splits" / f"val_{split}.txt").read_text().split()
-    assert table.loc[table["part"] == "val", "file"].tolist() == lines[:1]
+    assert table.loc[table["subset"] == "validation", "file"].tolist() == lines[:1]
 
 
 def test_blank_lines_and_windows_line_ends(folder):
     (folder / "splits/val_1.txt").write_bytes(b"00000009.jpg 0.5\r\n\r\n")
-    assert lamem(folder, 1).query("part == 'val'")["score"].tolist() == [0.5]
+    assert lamem(folder, 1).query("subset == 'validation'")["score"].tolist() == [0.5]
 
 
 @pytest.mark.parametrize("read", [lamem, lamem_split])
@@ -62,7 +62,7 @@ def holed(folder):
 def test_zeros_are_missing_scores(holed):
     table = lamem(holed, 2)
     assert table["file"].tolist() == ["00000004.jpg", "00000005.jpg", "00000001.jpg", "00000002.jpg"]
-    assert table["part"].tolist() == ["train", "train", "test", "test"]
+    assert table["subset"].tolist() == ["train", "train", "test", "test"]
     assert table.attrs["dataset"]["zeros_left_out"] == 2
     assert lamem(holed).attrs["dataset"]["zeros_left_out"] == 0, "the lists of split 1 are as they were"
 
@@ -83,21 +83,21 @@ def test_nothing_but_zeros(holed):
 
 
 def test_official_split(folder, tmp_path):
-    parts = lamem_split(folder, 3)
+    official = lamem_split(folder, 3)
     files = {part: (folder / f"splits/{part}_3.txt").read_text().split()[::2] for part in ("train", "val", "test")}
     named = {part: tuple(sorted(f"lamem/{file}" for file in listed)) for part, listed in files.items()}
-    assert (parts.train, parts.validation, parts.test) == (named["train"], named["val"], named["test"])
-    assert (parts.seed, parts.fractions) == (3, (3 / 6, 1 / 6, 2 / 6))
-    assert parts.part(lamem(folder), "validation")["file"].tolist() == files["val"]
-    parts.save(tmp_path / "split.json")
-    assert Split.load(tmp_path / "split.json") == parts
+    assert (official.train, official.validation, official.test) == (named["train"], named["val"], named["test"])
+    assert (official.seed, official.fractions) == (3, (3 / 6, 1 / 6, 2 / 6))
+    assert official.subset(lamem(folder), "validation")["file"].tolist() == files["val"]
+    official.save(tmp_path / "split.json")
+    assert Split.load(tmp_path / "split.json") == official
 
 
 def test_official_split_of_what_has_a_score(holed):
-    parts = lamem_split(holed, 2)
-    assert (parts.train, parts.validation) == (("lamem/00000004.jpg", "lamem/00000005.jpg"), ())
-    assert parts.fractions == (0.5, 0.0, 0.5)
-    assert len(parts.part(lamem(holed, 2), "test")) == 2
+    official = lamem_split(holed, 2)
+    assert (official.train, official.validation) == (("lamem/00000004.jpg", "lamem/00000005.jpg"), ())
+    assert official.fractions == (0.5, 0.0, 0.5)
+    assert len(official.subset(lamem(holed, 2), "test")) == 2
 
 
 @pytest.mark.parametrize("missing", ["images", "splits/val_3.txt"])

@@ -10,7 +10,7 @@ from memviz.errors import ImageError, StoreError
 from memviz.images.lamem import lamem
 from memviz.images.memcat import memcat
 from memviz.images.scored import mixed, names
-from memviz.images.split import PARTS, Split, split
+from memviz.images.split import SUBSETS, Split, split
 
 
 @pytest.fixture
@@ -33,22 +33,22 @@ def copy(table, one, other):
     Path(table["path"][other]).write_bytes(Path(table["path"][one]).read_bytes())
 
 
-def part_of(parts):
-    return {name: part for part in PARTS for name in getattr(parts, part)}
+def subset_of(drawn):
+    return {name: subset for subset in SUBSETS for name in getattr(drawn, subset)}
 
 
-def counts(parts, table):
+def counts(drawn, table):
     strata = dict(zip(names(table), zip(table["source"], table["category"], strict=True), strict=True))
-    found = Counter((*strata[name], part) for name, part in part_of(parts).items())
-    return {stratum: tuple(found[(*stratum, part)] for part in PARTS) for stratum in sorted(set(strata.values()))}
+    found = Counter((*strata[name], subset) for name, subset in subset_of(drawn).items())
+    return {stratum: tuple(found[(*stratum, subset)] for subset in SUBSETS) for stratum in sorted(set(strata.values()))}
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_every_photograph_is_in_one_part(table, seed):
-    parts = split(table, seed)
-    listed = [*parts.train, *parts.validation, *parts.test]
+def test_every_photograph_is_in_one_subset(table, seed):
+    drawn = split(table, seed)
+    listed = [*drawn.train, *drawn.validation, *drawn.test]
     assert sorted(listed) == sorted(names(table))
-    assert all(list(getattr(parts, part)) == sorted(getattr(parts, part)) for part in PARTS)
+    assert all(list(getattr(drawn, subset)) == sorted(getattr(drawn, subset)) for subset in SUBSETS)
 
 
 def test_counts_by_source_and_category(table):
@@ -63,17 +63,17 @@ def test_counts_by_source_and_category(table):
 
 
 def test_small_strata_take_turns_with_their_odd_photographs(table):
-    parts = split(table[:50].assign(category=[f"c{number // 5}" for number in range(50)]))
-    assert (len(parts.train), len(parts.validation), len(parts.test)) == (40, 5, 5)
+    drawn = split(table[:50].assign(category=[f"c{number // 5}" for number in range(50)]))
+    assert (len(drawn.train), len(drawn.validation), len(drawn.test)) == (40, 5, 5)
 
 
 @pytest.mark.parametrize("fractions", [(1, 0, 0), (0.5, 0.5, 0), (1 / 3, 1 / 3, 1 / 3), (0.29, 0.01, 0.7)])
 def test_other_fractions(table, fractions):
-    parts = split(table, fractions=fractions)
-    for part, share in zip(PARTS, fractions, strict=True):
-        assert len(getattr(parts, part)) == pytest.approx(91 * share, abs=1.5)
-        assert share or not getattr(parts, part)
-    assert parts.fractions == fractions
+    drawn = split(table, fractions=fractions)
+    for subset, share in zip(SUBSETS, fractions, strict=True):
+        assert len(getattr(drawn, subset)) == pytest.approx(91 * share, abs=1.5)
+        assert share or not getattr(drawn, subset)
+    assert drawn.fractions == fractions
 
 
 @pytest.mark.parametrize("fractions", [(0.8, 0.1), (0.8, 0.1, 0.2), (1.2, -0.1, -0.1), (0.7, 0.1, 0.1, 0.1)])
@@ -83,14 +83,14 @@ def test_impossible_fractions(table, fractions):
 
 
 def test_the_order_of_rows_and_the_folder_do_not_matter(table, tmp_path):
-    parts = split(table)
-    assert split(table.sample(frac=1, random_state=0)) == parts
+    drawn = split(table)
+    assert split(table.sample(frac=1, random_state=0)) == drawn
     moved = tmp_path / "elsewhere"
     moved.mkdir()
     paths = [moved / file for file in table["file"]]
     for old, new in zip(table["path"], paths, strict=True):
         new.write_bytes(Path(old).read_bytes())
-    assert split(table.assign(path=[str(path) for path in paths])) == parts
+    assert split(table.assign(path=[str(path) for path in paths])) == drawn
 
 
 def test_the_seed_matters_and_draws_at_random(table):
@@ -105,16 +105,16 @@ def test_the_split_is_the_same_on_every_machine(table):
 
 
 def test_identical_files_stay_together(table):
-    plain = part_of(split(table))
+    plain = subset_of(split(table))
     files = names(table)
     in_train = next(row for row in range(50) if plain[files[row]] == "train")
     in_test = next(row for row in range(50, 80) if plain[files[row]] == "test")
     copy(table, in_train, in_test)
-    parts = split(table)
-    now = part_of(parts)
+    drawn = split(table)
+    now = subset_of(drawn)
     assert now[files[in_train]] == now[files[in_test]]
-    assert counts(parts, table)[("one", "")] == (40, 5, 5)
-    assert counts(parts, table)[("two", "a")] == (24, 3, 3)
+    assert counts(drawn, table)[("one", "")] == (40, 5, 5)
+    assert counts(drawn, table)[("two", "a")] == (24, 3, 3)
 
 
 def test_near_duplicates_and_copies_of_them_stay_together(table):
@@ -124,16 +124,16 @@ def test_near_duplicates_and_copies_of_them_stay_together(table):
     files = names(table)
     apart = 0
     for seed in range(10):
-        now = part_of(split(table, seed, near_duplicates=near))
+        now = subset_of(split(table, seed, near_duplicates=near))
         assert len({now[files[row]] for row in chain}) == 1
-        apart += len({part_of(split(table, seed))[files[row]] for row in chain}) > 1
+        apart += len({subset_of(split(table, seed))[files[row]] for row in chain}) > 1
     assert apart > 0
 
 
-def test_a_group_larger_than_any_part_stays_together(table):
+def test_a_group_larger_than_any_subset_stays_together(table):
     for row in range(1, 50):
         copy(table, 0, row)
-    now = part_of(split(table))
+    now = subset_of(split(table))
     assert {now[name] for name in names(table)[:50]} == {"train"}
 
 
@@ -144,9 +144,9 @@ def test_missing_files_are_named(table):
 
 
 def test_saved_and_loaded(table, tmp_path):
-    parts = split(table, seed=7)
-    parts.save(tmp_path / "split.json")
-    assert Split.load(tmp_path / "split.json") == parts
+    drawn = split(table, seed=7)
+    drawn.save(tmp_path / "split.json")
+    assert Split.load(tmp_path / "split.json") == drawn
     content = json.loads((tmp_path / "split.json").read_text())
     assert content["seed"] == 7
     assert content["fractions"] == [0.8, 0.1, 0.1]
@@ -154,7 +154,7 @@ def test_saved_and_loaded(table, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change", [{"kind": "x"}, {"format": 2}, {"fractions": [1]}, {"train": None}, {"test": ["x"] * 2}]
+    "change", [{"kind": "x"}, {"format": 2}, {"fractions": [1]}, {"seed": "0"}, {"train": None}, {"test": ["x"] * 2}]
 )
 def test_other_files_are_refused(table, tmp_path, change):
     split(table).save(tmp_path / "split.json")
@@ -164,29 +164,29 @@ def test_other_files_are_refused(table, tmp_path, change):
         Split.load(tmp_path / "split.json")
 
 
-def test_no_photograph_in_two_parts():
-    with pytest.raises(ImageError, match=r"two parts.* 1 of them: one/b\.jpg"):
+def test_no_photograph_in_two_subsets():
+    with pytest.raises(ImageError, match=r"two subsets.* 1 of them: one/b\.jpg"):
         Split(0, (0.8, 0.1, 0.1), ("one/a.jpg", "one/b.jpg"), ("one/b.jpg",), ())
 
 
-def test_part_of_a_table(table):
-    parts = split(table)
-    test = parts.part(table, "test")
-    assert list(names(test)) == [name for name in names(table) if name in parts.test]
+def test_subset_of_a_table(table):
+    drawn = split(table)
+    test = drawn.subset(table, "test")
+    assert list(names(test)) == [name for name in names(table) if name in drawn.test]
     assert test.attrs == table.attrs
-    assert sum(len(parts.part(table, part)) for part in PARTS) == len(table)
+    assert sum(len(drawn.subset(table, subset)) for subset in SUBSETS) == len(table)
     one_source = table[table["source"] == "two"]
-    assert set(names(parts.part(one_source, "train"))) == {name for name in parts.train if name.startswith("two/")}
+    assert set(names(drawn.subset(one_source, "train"))) == {name for name in drawn.train if name.startswith("two/")}
 
 
-def test_part_of_another_table_is_refused(table):
-    parts = split(table)
+def test_subset_of_another_table_is_refused(table):
+    drawn = split(table)
     with pytest.raises(ImageError, match=r"1 of them: one/new\.jpg"):
-        parts.part(table.assign(file=["new.jpg", *table["file"][1:]]), "test")
+        drawn.subset(table.assign(file=["new.jpg", *table["file"][1:]]), "test")
     with pytest.raises(ImageError, match=r"does not have. 1 of them: one/one00\.jpg"):
-        parts.part(table[1:], "test")
+        drawn.subset(table[1:], "test")
     with pytest.raises(ImageError, match="train, validation, test"):
-        parts.part(table, "val")
+        drawn.subset(table, "val")
 
 
 def test_lamem_and_memcat_mixed(tmp_path):

@@ -50,7 +50,7 @@ def test_each_photograph_is_validated_once_whatever_the_processes(table, photogr
     sizes = [len(batch.scores) for each in batches for batch in each]
     assert 1 <= min(sizes) <= max(sizes) <= size + (world > 1)
     scores = torch.cat([batch.scores for each in batches for batch in each])
-    wanted = split(table, fractions=(0.5, 0.5, 0.0)).part(table, "validation")["score"]
+    wanted = split(table, fractions=(0.5, 0.5, 0.0)).subset(table, "validation")["score"]
     torch.testing.assert_close(scores.sort().values, torch.tensor(sorted(wanted), dtype=torch.float32))
 
 

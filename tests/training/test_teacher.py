@@ -132,12 +132,12 @@ def test_distillation(photos, tmp_path):
     assert student.card.distilled_from == Teacher(taught, photos).describe()
     assert student.card.distilled_from["weights"] == taught.fingerprint()
     listed = pd.read_csv(out / "photographs.csv")
-    test = listed[listed["part"] == "test"]
+    test = listed[listed["subset"] == "test"]
     scores = taught.score(list(test["path"]))["memorability"]
     np.testing.assert_allclose(test["score"], scores, rtol=1e-6)
     learned = student.score(list(test["path"]))["memorability"]
     assert student.card.metrics["test_spearman"] == pytest.approx(spearmanr(scores, learned).statistic)
-    train_part = listed[listed["part"] == "train"]
+    train_part = listed[listed["subset"] == "train"]
     learned = student.score(list(train_part["path"]))["memorability"]
     assert spearmanr(train_part["score"], learned).statistic > 0.8
     assert memviz.load_model(out).card.distilled_from == student.card.distilled_from

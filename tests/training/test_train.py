@@ -81,11 +81,11 @@ def test_the_folder(table, tmp_path):
     assert any(name.endswith("metrics.csv") for name in logs)
 
     listed, divided = pd.read_csv(out / "photographs.csv"), Split.load(out / "split.json")
-    assert list(listed) == ["name", "path", "part", "score", "sha256"]
+    assert list(listed) == ["name", "path", "subset", "score", "sha256"]
     assert listed["name"].tolist() == ("bright/" + table["file"]).tolist()
     np.testing.assert_allclose(listed["score"], table["score"])
     for part, count in {"train": 24, "validation": 8, "test": 8}.items():
-        assert set(listed["name"][listed["part"] == part]) == set(getattr(divided, part))
+        assert set(listed["name"][listed["subset"] == part]) == set(getattr(divided, part))
         assert len(getattr(divided, part)) == count
     wanted = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in listed["path"]]
     assert listed["sha256"].tolist() == wanted
@@ -96,7 +96,7 @@ def test_the_folder(table, tmp_path):
     assert rows.notna().all(axis=None)
 
     predictions = pd.read_csv(out / "test" / "predictions.csv")
-    assert set(predictions["path"]) == set(listed["path"][listed["part"] == "test"])
+    assert set(predictions["path"]) == set(listed["path"][listed["subset"] == "test"])
     again = memviz.load_model(out).score(list(predictions["path"]))
     np.testing.assert_allclose(again["memorability"], predictions["prediction"], rtol=1e-5)
 
@@ -369,7 +369,7 @@ def test_doubles_in_two_sources_stay_together(tmp_path, originals):
     for seed in range(3):
         out = tmp_path / f"out{seed}"
         run(table, out, changed(epochs=1, split_seed=seed))
-        parts = pd.read_csv(out / "photographs.csv").set_index("name")["part"]
+        parts = pd.read_csv(out / "photographs.csv").set_index("name")["subset"]
         assert parts.index.is_unique
         for name in doubled:
             assert parts[f"one/{name}.jpg"] == parts[f"two/{name}.jpg"]
@@ -397,11 +397,11 @@ def test_unreadable_photographs_are_left_out(table, tmp_path, given):
     with pytest.warns(UserWarning, match=r"3 unreadable files were skipped:\n.*\.png"):
         model = run(table, tmp_path / "out", split=drawn if given else None)
     saved = Split.load(tmp_path / "out" / "split.json")
-    parts = {part: saved.part(table, part) for part in ("train", "validation", "test")}
+    parts = {part: saved.subset(table, part) for part in ("train", "validation", "test")}
     assert sum(map(len, parts.values())) == 40
     if given:
         assert saved == drawn
-    listed = pd.read_csv(tmp_path / "out" / "photographs.csv")["part"].value_counts()
+    listed = pd.read_csv(tmp_path / "out" / "photographs.csv")["subset"].value_counts()
     assert model.card.data["photographs"] == listed.sum() == 37
     for part in parts:
         readable = sum(Path(path).read_bytes() != b"no picture" for path in parts[part]["path"])
