@@ -1,6 +1,7 @@
 """How we look inside: works on any `torch.nn.Module` and knows no model by name."""
 
 from memviz.layers.capture import capture, evaluating, observe
+from memviz.layers.edit import replace_modules, replaced
 from memviz.layers.fold import fold_batch_norms
 from memviz.layers.private import private_copy
 from memviz.layers.response_norm import replace_response_norms
@@ -16,6 +17,8 @@ __all__ = [
     "layer_table",
     "observe",
     "private_copy",
+    "replace_modules",
     "replace_response_norms",
+    "replaced",
     "truncate",
 ]

@@ -22,10 +22,11 @@ NO_TENSOR = (
 
 def submodule(module: nn.Module, address: str) -> nn.Module:
     """The module at a dotted address; an unknown one is a `LayerError` that lists the close names."""
-    modules: dict[str, nn.Module] = dict(module.named_modules())
-    if address not in modules:
-        raise LayerError(f"There is no layer {address!r}. {did_you_mean(address, (name for name in modules if name))}")
-    return modules[address]
+    try:
+        return module.get_submodule(address)
+    except AttributeError:
+        names = (name for name, _ in module.named_modules() if name)
+        raise LayerError(f"There is no layer {address!r}. {did_you_mean(address, names)}") from None
 
 
 @contextmanager

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 from torch import nn
 from torch.fx import GraphModule
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from memviz.layers.edit import replace_modules
 
 
 def fold_batch_norms(graph: GraphModule) -> None:
@@ -15,23 +18,27 @@ def fold_batch_norms(graph: GraphModule) -> None:
     In evaluation mode a batch norm is an affine map, so the convolution can do it
     (`torch.nn.utils.fusion`). Only for a private copy: the folded convolutions replace the old.
     """
-    modules = dict(graph.named_modules())
-    calls = Counter(node.target for node in graph.graph.nodes if node.op == "call_module")
+    modules: dict[str, Any] = dict(graph.named_modules(remove_duplicate=False))
+    # By module: one that stands at several addresses runs at each.
+    calls = Counter(id(modules[str(node.target)]) for node in graph.graph.nodes if node.op == "call_module")
+    folded: dict[str, nn.Module] = {}
     for node in list(graph.graph.nodes):
-        if node.op != "call_module" or not isinstance(norm := modules[str(node.target)], nn.BatchNorm2d):
+        if node.op != "call_module" or not _is_plain(norm := modules[str(node.target)], nn.BatchNorm2d):
             continue
-        source = node.args[0]
-        if (
-            source.op != "call_module"
-            or len(source.users) > 1
-            or calls[source.target] > 1
-            or not norm.track_running_stats
-        ):
+        (source,) = node.all_input_nodes
+        if source.op != "call_module" or len(source.users) > 1 or not norm.track_running_stats:
             continue
-        convolution = modules[str(source.target)]
-        if isinstance(convolution, nn.Conv2d):
-            graph.set_submodule(str(source.target), fuse_conv_bn_eval(convolution, norm))
+        address = str(source.target)
+        convolution = folded.get(address, modules[address])
+        if _is_plain(convolution, nn.Conv2d) and calls[id(modules[address])] == 1:
+            folded[address] = fuse_conv_bn_eval(convolution, norm)
             node.replace_all_uses_with(source)
             graph.graph.erase_node(node)
+    replace_modules(graph, folded)
     graph.delete_all_unused_submodules()
     graph.recompile()
+
+
+def _is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether a module computes what its class says, from its own weights: no parametrization, no hook."""
+    return type(module) is kind and not module._forward_hooks and not module._forward_pre_hooks

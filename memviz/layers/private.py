@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+from typing import TypeVar
 
 import torch
 from torch import nn
 
+Network = TypeVar("Network", bound=nn.Module)
 
-def private_copy(module: nn.Module, channels_last: bool = True) -> nn.Module:
+
+def private_copy(module: Network, channels_last: bool = True) -> Network:
     """An evaluation-mode, frozen, hook-free copy whose weights share the caller's memory.
 
     Only what is changed on the copy takes memory of its own; with `channels_last` these are the

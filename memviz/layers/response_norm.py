@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, autograd, nn
 
+from memviz.layers.edit import replace_modules
+
 
 def _neighbours(values: Tensor, before: int, after: int) -> Tensor:
     """Sums over a window along the last axis, zero outside."""
@@ -67,6 +69,5 @@ class ResponseNorm(nn.Module):
 
 def replace_response_norms(network: nn.Module) -> None:
     """Replaces, in place, every local response normalization of a private network."""
-    for address, part in list(network.named_modules(remove_duplicate=False)):
-        if isinstance(part, nn.LocalResponseNorm):
-            network.set_submodule(address, ResponseNorm(part))
+    norms = {name: module for name, module in network.named_modules() if isinstance(module, nn.LocalResponseNorm)}
+    replace_modules(network, {address: ResponseNorm(norm) for address, norm in norms.items()})

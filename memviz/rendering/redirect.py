@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from memviz.layers import replace_modules
+
 
 class _Redirected(torch.autograd.Function):
     @staticmethod
@@ -46,10 +48,8 @@ class RedirectedReLU(nn.Module):
 
 def redirect_relus(network: nn.Module) -> None:
     """Replaces, in place, every ReLU of a private network: modules, and in a traced one also functions."""
-    # One ReLU may stand at several addresses.
-    for address, part in list(network.named_modules(remove_duplicate=False)):
-        if isinstance(part, nn.ReLU):
-            network.set_submodule(address, RedirectedReLU())
+    relus = [address for address, module in network.named_modules() if isinstance(module, nn.ReLU)]
+    replace_modules(network, {address: RedirectedReLU() for address in relus})
     if isinstance(network, fx.GraphModule):
         for node in network.graph.nodes:
             is_function = node.op == "call_function" and node.target in (F.relu, torch.relu, torch.relu_, F.relu_)

@@ -14,7 +14,7 @@ from torch.nn import functional
 from torchmetrics import MeanSquaredError, SpearmanCorrCoef
 
 from memviz.errors import DivergedError
-from memviz.layers.response_norm import replace_response_norms
+from memviz.layers import replace_modules, replace_response_norms
 from memviz.models import InputSpec
 from memviz.models.score_spec import ScoreSpec
 from memviz.training.config import TrainConfig
@@ -155,6 +155,5 @@ class Regression(LightningModule):
 def without(network: nn.Module, addresses: Iterable[str]) -> dict[str, nn.Module]:
     """Puts a `Known` in the place of each part, and returns the parts."""
     parts = {address: network.get_submodule(address) for address in addresses}
-    for address in parts:
-        network.set_submodule(address, Known())
+    replace_modules(network, {address: Known() for address in parts})
     return parts

@@ -31,6 +31,7 @@ from memviz.files import WRITING, provenance, read_json, replacing, write_json
 from memviz.images import Split
 from memviz.images.scored import names
 from memviz.images.split import SUBSETS
+from memviz.layers import replace_modules
 from memviz.models import Model, ModelCard, load_model, save_trained
 from memviz.models.card import is_trained
 from memviz.models.registry import ARCHITECTURES, Architecture, architecture
@@ -125,8 +126,7 @@ def train(
         best = torch.load(out / BEST, map_location="cpu", weights_only=True)["state_dict"]
         prefix = "network."
         module.network.load_state_dict({key.removeprefix(prefix): best[key] for key in best if key.startswith(prefix)})
-        for address, part in parts.items():
-            module.network.set_submodule(address, part)
+        replace_modules(module.network, parts)
         trained = Model(module.network.cpu().eval(), start.inputs, name, start.target, start.branches, start.score_spec)
         _finish(trained.to(_device(runtime)), start, module, photographs, data, run, out)
         tidy(out, over)
