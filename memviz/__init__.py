@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from memviz.rendering import objectives as objectives
     from memviz.rendering import render as render
     from memviz.training import Runtime as Runtime
+    from memviz.training import Start as Start
     from memviz.training import Teacher as Teacher
     from memviz.training import TrainConfig as TrainConfig
+    from memviz.training import TrainingJob as TrainingJob
     from memviz.training import train as train
 
 __version__ = "0.1.0"
@@ -40,8 +42,10 @@ _HOME = {
     "Renders": "memviz.rendering",
     "Report": "memviz.evaluation",
     "Runtime": "memviz.training",
+    "Start": "memviz.training",
     "Teacher": "memviz.training",
     "TrainConfig": "memviz.training",
+    "TrainingJob": "memviz.training",
     "build_gallery": "memviz.gallery",
     "build_index": "memviz.index",
     "evaluate": "memviz.evaluation",

@@ -28,9 +28,8 @@ from torch.nn import functional
 from experiments.fake_data.make import make_lamem
 from memviz.images import lamem
 from memviz.models.registry import architecture
-from memviz.training import TrainConfig, train
+from memviz.training import Start, TrainConfig, TrainingJob, train
 from memviz.training.module import Examples, Regression, without
-from memviz.training.train import untrained
 
 MODELS = ("memnet-caffe", "memnet", "resmem", "resmem-retrain", "m3m")
 PHOTOGRAPHS, BATCH, STEPS = 80, 8, 6
@@ -76,12 +75,13 @@ def measure(model: str, cached: bool, folder: Path, batch_size: int) -> dict[str
 
     Regression.on_train_batch_start = noted  # type: ignore[method-assign]
     out = folder / f"{model}-{cached}"
-    trained = train(model, lamem(folder / "lamem"), out, config, backbones={}, progress=False)
+    job = TrainingJob(model, lamem(folder / "lamem"), config, Start(backbones={}))
+    trained = train(job, out, progress=False)
     # The first epoch pays for what is set up once.
     step = median(later - earlier for earlier, later in pairwise(starts[STEPS:]))
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     graphics = torch.cuda.max_memory_allocated() / 1e9 if torch.cuda.is_available() else None
-    alone = step_alone(model, config)
+    alone = step_alone(job)
     return {
         "model": model,
         "frozen parts": ("cached" if cached else "computed") if architecture(model).frozen else "none",
@@ -95,11 +95,11 @@ def measure(model: str, cached: bool, folder: Path, batch_size: int) -> dict[str
     }
 
 
-def step_alone(model: str, config: TrainConfig) -> float:
+def step_alone(job: TrainingJob) -> float:
     """Forward, backward and SGD on one batch that is already in memory, in a plain loop: the floor."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    start = untrained(model, config, None, {}, {})
-    frozen = architecture(model).frozen
+    config, start = job.config, job.untrained()
+    frozen = architecture(job.model).frozen
     parts = without(start.module, frozen) if config.cache_frozen else {}
     with torch.inference_mode():
         picture = torch.zeros(1, 3, *start.inputs.size)

@@ -22,7 +22,7 @@ from memviz.files import provenance, replacing, write_json
 from memviz.images import Split
 from memviz.models import load_model
 from memviz.models.registry import architecture
-from memviz.training import Runtime, TrainConfig, train
+from memviz.training import Runtime, Start, TrainConfig, TrainingJob, train
 from memviz.training.data import draw_split
 
 HERE = Path(__file__).parent
@@ -62,18 +62,18 @@ def main() -> None:
         backbones = (
             {} if isinstance(given, str) else {a: f for a, f in given.items() if a in architecture(name).backbones}
         )
-        train(
+        job = TrainingJob(
             name,
             table,
-            arguments.out / name,
             TrainConfig.read(HERE / f"{name}.toml", arguments.set),
-            runtime=Runtime(arguments.accelerator, arguments.devices, logger=arguments.logger),
-            split=divided,
-            backbones={} if arguments.random_backbones else backbones or "torchvision",
-            cache=arguments.out / "cache",
-            progress=True,
-            **({"head": "small"} if arguments.small and name == "m3m" else {}),
+            Start(
+                backbones={} if arguments.random_backbones else backbones or "torchvision",
+                options={"head": "small"} if arguments.small and name == "m3m" else {},
+            ),
+            divided,
+            Runtime(arguments.accelerator, arguments.devices, logger=arguments.logger, cache=arguments.out / "cache"),
         )
+        train(job, arguments.out / name, progress=True)
         history = pd.read_csv(arguments.out / name / "history.csv")
         rows.append(
             [*measured(name, arguments.out), len(history), history["seconds"].sum() / 3600, PAPER[name][2] / 3600]

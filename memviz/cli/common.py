@@ -65,7 +65,9 @@ def read_model(
     from memviz.errors import ModelError
     from memviz.models import load_model
 
-    chosen: dict[str, Any] = parse_options(options, load_model)
+    chosen: dict[str, Any] = parse_options(options)
+    if taken := chosen.keys() & signature(load_model).parameters.keys():
+        raise typer.BadParameter(f"{min(taken)!r} is no option of an architecture.", param_hint="--option")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -83,10 +85,10 @@ def read_model(
     )
 
 
-def parse_options(pairs: list[str] | None, function: Callable[..., object]) -> dict[str, str]:
-    """The options of an architecture by name, for a function that takes them beside its own arguments.
+def parse_options(pairs: list[str] | None) -> dict[str, str]:
+    """The options of an architecture by name.
 
-    >>> parse_options(["head=small"], print)
+    >>> parse_options(["head=small"])
     {'head': 'small'}
     """
     options: dict[str, str] = {}
@@ -95,8 +97,6 @@ def parse_options(pairs: list[str] | None, function: Callable[..., object]) -> d
         if not (name and equals and value) or name in options:
             raise typer.BadParameter(f"{pair!r}: write NAME=VALUE, each name once.", param_hint="--option")
         options[name] = value
-    if taken := options.keys() & signature(function).parameters.keys():
-        raise typer.BadParameter(f"{min(taken)!r} is no option of an architecture.", param_hint="--option")
     return options
 
 

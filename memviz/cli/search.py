@@ -52,30 +52,29 @@ def search(
     precision: Precision = "auto",
     workers: Workers = 2,
 ) -> None:
-    """Find a learning rate and a momentum: train with several, compare on the validation part."""
+    """Find a learning rate and a momentum: train with several, compare on the validation subset."""
     from memviz.cli.common import parse_options
     from memviz.errors import TrainingError
     from memviz.images import Split
-    from memviz.training import Runtime, TrainConfig
+    from memviz.training import Runtime, Start, TrainConfig, TrainingJob
     from memviz.training import search as run
     from memviz.training.search import FIGURE, best
 
-    found = run(
+    job = TrainingJob(
         model,
         read_targets(data, teacher, images, accelerator),
-        out,
         TrainConfig.read(config, set_ or []),
-        trials=trials,
+        Start(weights, mean, read_backbones(backbone), parse_options(options)),
+        Split.load(split) if split else None,
+        Runtime(accelerator, precision=precision, workers=workers, logger=logger, cache=cache),
+    )
+    found = run(
+        job,
+        out,
+        trials,
         learning_rate=_range(learning_rate, "--learning-rate"),
         momentum=_range(momentum, "--momentum"),
-        runtime=Runtime(accelerator, precision=precision, workers=workers, logger=logger),
-        split=Split.load(split) if split else None,
-        weights=weights,
-        mean=mean,
-        backbones=read_backbones(backbone),
-        cache=cache,
         progress=True,
-        **parse_options(options, run),
     )
     leading = best(found)
     if leading.empty:

@@ -32,7 +32,7 @@ StartWeights = Annotated[str | None, typer.Option(help="Start from these: 'publi
 Backbones = Annotated[
     list[str] | None,
     typer.Option(
-        help="ADDRESS=FILE for a pretrained part, as resnet=resnet152.pth, may be repeated; 'random' to try out. "
+        help="ADDRESS=FILE for a pretrained submodule, as resnet=resnet152.pth, may be repeated; 'random' to try out. "
         "torchvision downloads those that are not named."
     ),
 ]
@@ -71,24 +71,19 @@ def train(
     """Train a model on scored photographs, or on another model's scores."""
     from memviz.cli.common import parse_options
     from memviz.images import Split
-    from memviz.training import Runtime, TrainConfig
+    from memviz.training import Runtime, Start, TrainConfig, TrainingJob
     from memviz.training import train as run
-    from memviz.training.train import first_process
+    from memviz.training.store import first_process
 
-    trained = run(
+    job = TrainingJob(
         model,
         read_targets(data, teacher, images, accelerator),
-        out,
         TrainConfig.read(config, set_ or []),
-        runtime=Runtime(accelerator, devices, nodes, precision, workers, logger),
-        split=Split.load(split) if split else None,
-        weights=weights,
-        mean=mean,
-        backbones=read_backbones(backbone),
-        cache=cache,
-        progress=True,
-        **parse_options(options, run),
+        Start(weights, mean, read_backbones(backbone), parse_options(options)),
+        Split.load(split) if split else None,
+        Runtime(accelerator, devices, nodes, precision, workers, logger, cache),
     )
+    trained = run(job, out, progress=True)
     if not first_process():
         return
     assert trained.card is not None
@@ -97,7 +92,7 @@ def train(
     typer.echo(f"{out}: {model}, best in epoch {values['epoch']:g}, validation Spearman {shown['val_spearman']}")
     if "test_spearman" in values:
         typer.echo(
-            f"Test part: Spearman {shown['test_spearman']} [{shown['test_spearman_low']}, "
+            f"Test subset: Spearman {shown['test_spearman']} [{shown['test_spearman_low']}, "
             f"{shown['test_spearman_high']}], MSE {values['test_mse']:.4f}, MAE {shown['test_mae']}"
         )
 
@@ -118,7 +113,7 @@ def read_targets(
 
 
 def read_backbones(texts: list[str] | None) -> dict[str, str] | str:
-    """What `train` takes, of ["resnet=file.pth"]; "random" is no part at all."""
+    """What `train` takes, of ["resnet=file.pth"]; "random" is none at all."""
     if not texts:
         return "torchvision"
     if texts == ["random"]:

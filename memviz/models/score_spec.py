@@ -11,6 +11,9 @@ from torch import Tensor
 
 from memviz.errors import ModelError
 
+# Added to a probability before its logarithm: a sigmoid in 32 bits is 1 from about 17 on.
+_LEAST = 1e-6
+
 
 @dataclass(frozen=True)
 class ScoreSpec:
@@ -39,8 +42,30 @@ class ScoreSpec:
 
     def __call__(self, outputs: Tensor) -> Tensor:
         """The scores (N,) of the outputs (N, crops)."""
-        scores = (outputs.mean(1) - self.mean) * self.scale + self.shift
+        scores = self.unclipped(outputs.mean(1))
         return scores if self.clip is None else scores.clamp(*self.clip)
+
+    def unclipped(self, outputs: Tensor) -> Tensor:
+        """The score of each output, of any shape, before it is clipped: beyond the limits it still has a gradient."""
+        return (outputs - self.mean) * self.scale + self.shift
+
+    def inverse(self, score: float) -> float:
+        """The output that gives a score.
+
+        >>> ScoreSpec(mean=0.5, scale=2.0).inverse(0.5)
+        0.75
+        """
+        return (score - self.shift) / self.scale + self.mean
+
+    @staticmethod
+    def logit(outputs: Tensor) -> Tensor:
+        """What a last sigmoid made the outputs of: `log(p / (1 - p))`, finite and with a gradient also at 0 and 1.
+
+        >>> import torch
+        >>> ScoreSpec.logit(torch.tensor([0.5, 1.0]))
+        tensor([ 0.0000, 13.8155])
+        """
+        return (outputs + _LEAST).log() - (1 - outputs + _LEAST).log()
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON knows them; `from_dict` is the way back."""

@@ -8,12 +8,17 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from memviz.errors import TrainingError, did_you_mean
 
+if TYPE_CHECKING:
+    import torch
+
 Logger = Literal["csv", "tensorboard", "wandb"]
 Initialization = Literal["he", "torch"]
+# Those that keep the weights, and so what is evaluated, in 32 bits.
+PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
 
 
 @dataclass(frozen=True)
@@ -21,7 +26,7 @@ class TrainConfig:
     """How a model is trained: the same values, photographs and weights at the start give the same result.
 
     The loss is the mean squared error, the optimizer stochastic gradient descent with momentum, and training stops
-    early by the Spearman rank correlation on the validation part, as in Needell and Bainbridge 2022, who give no
+    early by the Spearman rank correlation on the validation subset, as in Needell and Bainbridge 2022, who give no
     values.
 
     Attributes:
@@ -41,7 +46,8 @@ class TrainConfig:
             (experiments/distillation).
         seed: of the random weights, of the order of the photographs, of flips and dropout.
         fractions, split_seed: of the split into training, validation and test, where none is given.
-        cache_frozen: keep the outputs of parts that are not trained on disk, instead of computing them in each epoch.
+        cache_frozen: keep the outputs of submodules that are not trained on disk, instead of computing them in each
+            epoch.
     """
 
     learning_rate: float = 0.01
@@ -129,6 +135,9 @@ class Runtime:
         workers: threads that decode photographs, and, on a GPU, processes that read ahead.
         logger: beside `history.csv`, which is always written: "csv" (a row every ten steps), "tensorboard", or "wandb",
             which is offline unless you are logged in to Weights & Biases.
+        cache: a folder where decoded photographs (155 KB each at 227 px), frozen outputs (8 KB each for a ResNet) and
+            a teacher's scores are kept for other trainings; None keeps them in the training's own folder until it is
+            finished.
     """
 
     accelerator: str = "auto"
@@ -137,12 +146,34 @@ class Runtime:
     precision: str = "auto"
     workers: int = 2
     logger: Logger = "csv"
+    cache: str | Path | None = None
 
     def __post_init__(self) -> None:
         for name in ("devices", "nodes", "workers"):
             _check(getattr(self, name) >= 1, f"{name} must be 1 or more", getattr(self, name))
         loggers = get_args(Logger)
         _check(self.logger in loggers, f"logger must be one of {', '.join(loggers)}", self.logger)
+
+    @property
+    def device(self) -> torch.device:
+        """Where frozen submodules run: one device, of the kind that trains."""
+        import torch
+
+        there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+        kind = {"gpu": "cuda"}.get(self.accelerator, self.accelerator)
+        if kind == "auto":
+            kind = next(kind for kind in there if there[kind])
+        if not there.get(kind):
+            raise TrainingError(f"There is no accelerator {self.accelerator!r} here: give auto, cpu, gpu or mps.")
+        return torch.device(kind)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What decides the result: devices, nodes, and the precision that "auto" stands for here."""
+        precision = self.precision
+        if precision == "auto":
+            precision = "16-mixed" if self.device.type == "cuda" else "32-true"
+        _check(precision in PRECISIONS, f"precision must be auto or one of {', '.join(PRECISIONS)}", precision)
+        return {"devices": self.devices, "nodes": self.nodes, "precision": precision}
 
 
 def _check(valid: bool, rule: str, given: object) -> None:

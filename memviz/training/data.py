@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,15 +22,15 @@ from memviz.images.scored import names
 from memviz.images.split import SUBSETS
 from memviz.models import InputSpec
 from memviz.models.model import warn_unreadable
-from memviz.training.config import Runtime, TrainConfig
+from memviz.training.config import TrainConfig
+from memviz.training.job import TrainingJob
 from memviz.training.module import Examples
 from memviz.training.prepared import Prepared, prepare
+from memviz.training.store import CACHE, NEAR_DUPLICATES, PHOTOGRAPHS, SPLIT
 
-SPLIT, PHOTOGRAPHS, NEAR_DUPLICATES = "split.json", "photographs.csv", "near_duplicates.csv"
 
-
-class Part(Dataset[Examples]):
-    """Examples of one part of the split; a batch is read at once."""
+class SubsetExamples(Dataset[Examples]):
+    """Examples of one subset of the split; a batch is read at once."""
 
     def __init__(self, prepared: Prepared, rows: list[int], scores: list[float]) -> None:
         self.prepared = prepared
@@ -48,45 +48,36 @@ class Part(Dataset[Examples]):
 
 
 class Photographs(LightningDataModule):
-    """Scored photographs: decoded once, divided into parts, and served in seeded order.
+    """Scored photographs: decoded once, divided into subsets, and served in seeded order.
 
     Args:
-        table: gives the scored photographs; called in each process, the first of which makes its files.
-        out: the training's folder, which gets `split.json` and `photographs.csv`.
-        cache: where arrays are kept.
+        job: of which they are; its data are read in each process, the first of which makes the files.
         inputs: the network's preprocessing.
-        frozen: the parts whose outputs are computed once, by address.
-        fixed: a split that is given; None draws one, with near-duplicates between sources in one part.
-        device: where frozen parts run.
+        frozen: the submodules whose outputs are computed once, by address.
+        out: the training's folder, which gets `split.json` and `photographs.csv`.
+        progress: as in `train`.
 
-    `test` is the table of the test part, which training does not read.
+    `test` is the table of the test subset, which training does not read.
     """
 
     def __init__(
         self,
-        table: Callable[[], pd.DataFrame],
-        out: Path,
-        cache: Path,
+        job: TrainingJob,
         inputs: InputSpec,
         frozen: Mapping[str, nn.Module],
-        config: TrainConfig,
-        runtime: Runtime,
-        *,
-        fixed: Split | None = None,
-        device: torch.device,
+        out: Path,
         progress: bool | None = None,
     ) -> None:
         super().__init__()
         # The folders of a training are on a disk that all its nodes see.
         self.prepare_data_per_node = False
-        self.table, self.out, self.cache, self.inputs, self.frozen = table, out, cache, inputs, dict(frozen)
-        self.config, self.runtime, self.fixed, self.device, self.progress = config, runtime, fixed, device, progress
-        self.parts: dict[str, Part] = {}
+        self.job, self.inputs, self.frozen, self.out, self.progress = job, inputs, dict(frozen), out, progress
+        self.subsets: dict[str, SubsetExamples] = {}
         self.test = pd.DataFrame()
 
     def prepare_data(self) -> None:
-        """Decodes, runs the frozen parts, and divides: whatever is not on disk yet. Only the first process does."""
-        if self.parts:
+        """Decodes, runs the frozen submodules, and divides: whatever is not on disk yet; in the first process only."""
+        if self.subsets:
             return
         table, prepared = self.opened
         readable = _readable(table, prepared)
@@ -94,75 +85,83 @@ class Photographs(LightningDataModule):
         warn_unreadable({table["path"].iloc[row]: reason for row, reason in prepared.unreadable.items()}, stacklevel=2)
         if not (self.out / SPLIT).is_file():
             # Of all photographs, also those that cannot be read: it is to be used with the same table again.
-            drawn = self.fixed or draw_split(table, self.out, self.config, self.runtime.workers, self.progress)
+            drawn = self.job.split or draw_split(
+                table, self.out, self.job.config, self.job.runtime.workers, self.progress
+            )
             drawn.save(self.out / SPLIT)
-        parts = _parts(Split.load(self.out / SPLIT))
+        divided = Split.load(self.out / SPLIT)
+        subset_of = {name: subset for subset in SUBSETS for name in getattr(divided, subset)}
         listed = pd.DataFrame({"name": names(readable), "path": readable["path"], "score": readable["score"]})
-        listed.insert(2, "subset", listed["name"].map(parts))
+        listed.insert(2, "subset", listed["name"].map(subset_of))
         listed["sha256"] = [prepared.sha256[row] for row in readable["row"]]
         with replacing(self.out / PHOTOGRAPHS) as temporary:
             listed.to_csv(temporary, index=False)
 
     def setup(self, stage: str) -> None:
         """Opens the arrays and the split, in each process."""
-        if self.parts:
+        if self.subsets:
             return
         table, prepared = self.opened
         divided = Split.load(self.out / SPLIT)
         readable, needed = len(table) - len(prepared.unreadable), max(2, self._share()[0])
-        for part in ("train", "validation"):
-            chosen = _readable(divided.subset(table, part), prepared)
+        subsets = {}
+        for subset in ("train", "validation"):
+            chosen = _readable(divided.subset(table, subset), prepared)
             if len(chosen) < needed:
                 raise TrainingError(
-                    f"The {part} part has {len(chosen)} of {readable} photographs; it needs {needed} or more. "
+                    f"The {subset} subset has {len(chosen)} of {readable} photographs; it needs {needed} or more. "
                     "Give more photographs, or other fractions."
                 )
-            self.parts[part] = Part(prepared, list(chosen["row"]), list(chosen["score"]))
-        self.test = _readable(divided.subset(table, "test"), prepared)
+            subsets[subset] = SubsetExamples(prepared, list(chosen["row"]), list(chosen["score"]))
+        self.subsets, self.test = subsets, _readable(divided.subset(table, "test"), prepared)
 
     def train_dataloader(self) -> DataLoader[Examples]:
         """Batches in an order that depends on the seed and the epoch."""
-        dataset, size = self.parts["train"], self.config.batch_size
+        dataset, size = self.subsets["train"], self.job.config.batch_size
         # It has a generator of its own, and Lightning tells it the epoch.
-        sampler: DistributedSampler[Examples] = DistributedSampler(dataset, *self._share(), seed=self.config.seed)
+        sampler: DistributedSampler[Examples] = DistributedSampler(dataset, *self._share(), seed=self.job.config.seed)
         # A last batch of one photograph would stop a batch norm that is trained.
         return self._loader(dataset, sampler=sampler, batch_size=size, drop_last=len(sampler) > size)
 
     def val_dataloader(self) -> DataLoader[Examples]:
         """Batches in the table's order, each photograph in one process only."""
-        dataset, (world, rank) = self.parts["validation"], self._share()
+        dataset, (world, rank) = self.subsets["validation"], self._share()
         # The processes meet at each batch: all have as many, one of them with a photograph more.
-        count = math.ceil(len(dataset) // world / self.config.batch_size)
+        count = math.ceil(len(dataset) // world / self.job.config.batch_size)
         batches = np.array_split(np.arange(rank, len(dataset), world), count)
         return self._loader(dataset, batch_sampler=[batch.tolist() for batch in batches])
 
     def _share(self) -> tuple[int, int]:
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
 
-    def _loader(self, dataset: Part, **batches: Any) -> DataLoader[Examples]:
-        ahead = self.runtime.workers if self.device.type == "cuda" else 0
+    def _loader(self, dataset: SubsetExamples, **batches: Any) -> DataLoader[Examples]:
+        runtime = self.job.runtime
+        cuda = runtime.device.type == "cuda"
+        ahead = runtime.workers if cuda else 0
         return DataLoader(
             dataset,
             **batches,
-            collate_fn=_same,
+            collate_fn=_as_it_is,
             num_workers=ahead,
             persistent_workers=ahead > 0,
-            pin_memory=self.device.type == "cuda",
+            pin_memory=cuda,
             generator=torch.Generator(),
         )
 
     @cached_property
     def opened(self) -> tuple[pd.DataFrame, Prepared]:
         """The table, with the number of each `row` in the arrays, and the arrays."""
-        table = self.table()
+        runtime = self.job.runtime
+        cache = self.out / CACHE if runtime.cache is None else Path(runtime.cache)
+        table = self.job.table(cache, self.progress)
         prepared = prepare(
             table,
             self.inputs,
             self.frozen,
-            self.cache,
-            device=self.device,
-            mirrored=self.config.flip,
-            workers=self.runtime.workers,
+            cache,
+            device=runtime.device,
+            mirrored=self.job.config.flip,
+            workers=runtime.workers,
             progress=self.progress,
         )
         numbered = table.assign(row=range(len(table)))
@@ -171,7 +170,7 @@ class Photographs(LightningDataModule):
 
 
 def draw_split(table: pd.DataFrame, out: Path, config: TrainConfig, workers: int, progress: bool | None) -> Split:
-    """A split by the configuration; near-duplicates between sources stay in one part, and are listed in `out`."""
+    """A split by the configuration; near-duplicates between sources stay in one subset, and are listed in `out`."""
     alike = near_duplicates(table, workers=workers, progress=progress) if table["source"].nunique() > 1 else None
     if alike is not None:
         with replacing(out / NEAR_DUPLICATES) as temporary:
@@ -179,7 +178,7 @@ def draw_split(table: pd.DataFrame, out: Path, config: TrainConfig, workers: int
     return split(table, config.split_seed, config.fractions, alike)
 
 
-def _same(batch: Any) -> Any:
+def _as_it_is(batch: Any) -> Any:
     return batch
 
 
@@ -187,7 +186,3 @@ def _readable(table: pd.DataFrame, prepared: Prepared) -> pd.DataFrame:
     chosen = table[~table["row"].isin(list(prepared.unreadable))].reset_index(drop=True)
     chosen.attrs = table.attrs
     return chosen
-
-
-def _parts(divided: Split) -> dict[str, str]:
-    return {name: part for part in SUBSETS for name in getattr(divided, part)}

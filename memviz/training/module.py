@@ -1,4 +1,4 @@
-"""The network as Lightning trains it: loss, optimizer, and what is measured on the validation part."""
+"""The network as Lightning trains it: loss, optimizer, and what is measured on the validation subset."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ from memviz.layers import replace_modules, replace_response_norms
 from memviz.models import InputSpec
 from memviz.models.score_spec import ScoreSpec
 from memviz.training.config import TrainConfig
+from memviz.training.initialize import start_at
 from memviz.training.prepared import network_input
 
 
 class Examples(NamedTuple):
-    """A batch: pixels (N, 3, H, W) uint8, scores (N,), and outputs (N, 1 or 2, ...) of frozen parts by address."""
+    """A batch: pixels (N, 3, H, W) uint8, scores (N,), and outputs (N, 1 or 2, ...) of frozen submodules by address."""
 
     pixels: Tensor
     scores: Tensor
     frozen: dict[str, Tensor]
 
 
-class Known(nn.Module):
-    """Stands for a part whose output for the current batch is known."""
+class CachedOutput(nn.Module):
+    """Stands for a submodule whose output for the current batch is on disk."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,19 +47,26 @@ class Regression(LightningModule):
     """A memorability network that is trained by stochastic gradient descent on the mean squared error.
 
     Args:
-        network: from inputs (N, 3, H, W) to one number a picture. It is changed: frozen parts no longer need
+        network: from inputs (N, 3, H, W) to one number a picture. It is changed: frozen submodules no longer need
             gradients, and stay in evaluation mode, so that the statistics of their batch norms do not move.
         inputs, score_spec: its preprocessing, and how its output becomes the score.
-        frozen: addresses of the parts that are not trained.
+        frozen: addresses of the submodules that are not trained.
         config: the settings.
+        initialized: the network was drawn by `initialize`, and is to start at the mean of the training scores.
 
     `history` has a row for each epoch: epoch, step, train_mse, val_mse, val_spearman, seconds.
 
-    Frozen parts whose outputs come with the examples do not run: the network holds a `Known` in their place.
+    Frozen submodules whose outputs come with the examples do not run: the network holds a `CachedOutput` instead.
     """
 
     def __init__(
-        self, network: nn.Module, inputs: InputSpec, score_spec: ScoreSpec, frozen: tuple[str, ...], config: TrainConfig
+        self,
+        network: nn.Module,
+        inputs: InputSpec,
+        score_spec: ScoreSpec,
+        frozen: tuple[str, ...],
+        config: TrainConfig,
+        initialized: bool = False,
     ) -> None:
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)
@@ -66,6 +74,7 @@ class Regression(LightningModule):
         for address in frozen:
             self.network.get_submodule(address).requires_grad_(False)
         self.inputs, self.score_spec, self.frozen, self.config = inputs, score_spec, frozen, config
+        self.initialized = initialized
         self.val_mse, self.val_spearman = MeanSquaredError(), SpearmanCorrCoef()
         self.train_mse = MeanSquaredError()
         self.history: list[dict[str, float]] = []
@@ -73,8 +82,14 @@ class Regression(LightningModule):
         # Lightning keeps the mode that it finds, and a network that was loaded is in evaluation mode.
         self.train()
 
+    def setup(self, stage: str) -> None:
+        """Lets a network that was drawn at random start at the mean of the training scores."""
+        if self.initialized:
+            mean = float(self.trainer.datamodule.subsets["train"].scores.mean())  # type: ignore[attr-defined]
+            start_at(self.network, self.score_spec.inverse(mean))
+
     def train(self, mode: bool = True) -> Regression:
-        """Training mode for all but the frozen parts."""
+        """Training mode for all but the frozen submodules."""
         super().train(mode)
         for address in self.frozen:
             self.network.get_submodule(address).eval()
@@ -92,19 +107,18 @@ class Regression(LightningModule):
         if mirrored is not None:
             pictures = torch.where(mirrored[:, None, None, None], pictures.flip(-1), pictures)
         for address, outputs in examples.frozen.items():
-            known: Any = self.network.get_submodule(address)
+            cached: Any = self.network.get_submodule(address)
             rows = torch.arange(len(outputs), device=outputs.device)
-            known.output = outputs[:, 0] if mirrored is None else outputs[rows, mirrored.long()]
+            cached.output = outputs[:, 0] if mirrored is None else outputs[rows, mirrored.long()]
         out: Tensor = self.network(pictures.contiguous(memory_format=torch.channels_last))
-        # A clipped score has no gradient beyond the limits.
-        return (out.float().flatten() - self.score_spec.mean) * self.score_spec.scale + self.score_spec.shift
+        return self.score_spec.unclipped(out.float().flatten())
 
     def on_train_epoch_start(self) -> None:
         """Starts the epoch's clock."""
         self.started = time.monotonic()
 
     def on_train_batch_start(self, batch: Examples, batch_idx: int) -> None:
-        """Seeds flips and dropout by the step, so that a training that goes on draws what it would have drawn."""
+        """Seeds flips and dropout by the step, so that a training that continues draws what it would have drawn."""
         torch.manual_seed(hash((self.config.seed, self.global_step, self.global_rank)) % 2**63)
 
     def training_step(self, batch: Examples, batch_idx: int) -> Tensor:
@@ -117,7 +131,7 @@ class Regression(LightningModule):
         return loss
 
     def on_train_epoch_end(self) -> None:
-        """Adds a row to the history; a training that has diverged is told, since it goes nowhere from there."""
+        """Adds a row to the history, or ends a training that has diverged."""
         mse = float(self.train_mse.compute())
         self.train_mse.reset()
         measured = {name: float(self.trainer.callback_metrics[name]) for name in ("val_mse", "val_spearman")}
@@ -125,7 +139,7 @@ class Regression(LightningModule):
         if not (math.isfinite(mse) and math.isfinite(measured["val_mse"])):
             raise DivergedError(
                 f"Training diverged in epoch {self.current_epoch + 1}: the mean squared error is {mse} on the training "
-                f"part, {measured['val_mse']} on the validation part. Try a smaller learning_rate than "
+                f"subset, {measured['val_mse']} on the validation subset. Try a smaller learning_rate than "
                 f"{self.config.learning_rate:g}."
             )
         self.log("train_mse", mse)
@@ -153,7 +167,7 @@ class Regression(LightningModule):
 
 
 def without(network: nn.Module, addresses: Iterable[str]) -> dict[str, nn.Module]:
-    """Puts a `Known` in the place of each part, and returns the parts."""
-    parts = {address: network.get_submodule(address) for address in addresses}
-    replace_modules(network, {address: Known() for address in parts})
-    return parts
+    """Puts a `CachedOutput` in the place of each submodule, and returns the submodules."""
+    submodules = {address: network.get_submodule(address) for address in addresses}
+    replace_modules(network, {address: CachedOutput() for address in submodules})
+    return submodules

@@ -8,6 +8,7 @@ import sqlite3
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,17 +19,17 @@ from optuna.samplers import TPESampler
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from memviz.artefacts import Manifest, claim
 from memviz.errors import DivergedError, TrainingError
 from memviz.evaluation.plots import learning_curves, save
-from memviz.files import replacing
-from memviz.images import Split
+from memviz.files import remove_leftovers, replacing
 from memviz.models import Model
 from memviz.models.registry import architecture
-from memviz.training.config import Runtime, TrainConfig
 from memviz.training.data import Photographs
+from memviz.training.fit import fit
+from memviz.training.job import TrainingJob
 from memviz.training.module import without
-from memviz.training.teacher import Teacher
-from memviz.training.train import BEST, HISTORY, LAST, claim, describe, fit, opened, tidy, untrained
+from memviz.training.store import BEST, HISTORY, LAST, claimed, remove
 
 STUDY, TRIALS, FIGURE = "study.db", "trials.csv", "search"
 # Optuna passes over trials that failed; from one that was pruned it learns to stay away.
@@ -37,89 +38,78 @@ SPREAD = 8
 
 
 def search(
-    name: str,
-    data: pd.DataFrame | Teacher,
+    job: TrainingJob,
     out: str | Path,
-    config: TrainConfig | None = None,
-    *,
     trials: int = 20,
     learning_rate: tuple[float, float] = (1e-5, 1e-1),
     momentum: tuple[float, float] = (0.5, 0.99),
-    runtime: Runtime | None = None,
-    split: Split | None = None,
-    weights: str | Path | None = None,
-    mean: str | Path | None = None,
-    backbones: Mapping[str, str | Path] | str = "torchvision",
-    cache: str | Path | None = None,
     progress: bool | None = None,
-    **options: str,
 ) -> pd.DataFrame:
     """Trains a model with several learning rates and momenta, to find those of the best validation Spearman.
 
     The first eight are spread evenly over both ranges (a Latin hypercube, McKay et al. 1979); each of the others is
     drawn where those before it did well, by Optuna's tree-structured Parzen estimator (Bergstra et al. 2011,
     "Algorithms for Hyper-Parameter Optimization"). All start with the same weights and learn from the same photographs,
-    and the test part is not looked at.
+    and the test subset is not looked at.
 
     The folder `out` gets `trials.csv`, `search.png` and `.pdf` (the validation rank correlation along each trial),
-    `split.json` and `photographs.csv`, `trials/NUMBER/history.csv`, and `study.db`, Optuna's own. The same call goes on
-    where an earlier one ended, also by SIGKILL: within the trial, from its last whole epoch, to the same result. With
-    more `trials` it adds to them. One process at a time may work in the folder.
+    `split.json` and `photographs.csv`, `trials/NUMBER/history.csv`, and `study.db`, Optuna's own. The same call
+    continues where an earlier one ended, also by SIGKILL: within the trial, from its last whole epoch, to the same
+    result. With more `trials` it adds to them. One process at a time may work in the folder.
 
     Args:
-        name, data, split, weights, mean, backbones, progress, options: as in `train`.
+        job: as for `train`, on one device. Its learning rate and momentum do not count; its seed is also that of the
+            draws. Without a cache, one is kept in `out/cache`, also afterwards, for the training with what was found.
         out: the search's folder.
-        config: all other settings; its learning rate and momentum do not count. Its seed is also that of the draws.
         trials: how many there are in the end.
         learning_rate: the lowest and the highest; drawn on a logarithmic scale.
         momentum: the lowest and the highest.
-        runtime: as in `train`, with one device.
-        cache: as in `train`; None keeps it in `out/cache`, also afterwards, for the training with what was found.
+        progress: as in `train`.
 
     Returns:
         A row a trial: number, state ("finished", or "failed" where it diverged), learning_rate, momentum, val_spearman
         (of its best epoch), epochs, folder (in `out`).
 
     Raises:
-        StoreError: `out` holds a search with other settings.
+        StoreError: `out` holds a search with other settings, or one that is running.
         TrainingError, ImageError, ModelError, WeightsError: as in `train`. A trial that diverges ends only itself.
 
     Example:
-        >>> table = memviz.images.lamem("lamem")  # doctest: +SKIP
-        >>> found = search("memnet", table, "runs/search", TrainConfig(epochs=5), trials=12)  # doctest: +SKIP
-        >>> found.sort_values("val_spearman").iloc[-1]["learning_rate"]  # doctest: +SKIP
+        >>> job = TrainingJob("memnet", memviz.images.lamem("lamem"), TrainConfig(epochs=5))  # doctest: +SKIP
+        >>> found = best(search(job, "runs/search", trials=12)).iloc[0]  # doctest: +SKIP
+        >>> job = job.with_config(epochs=20, **found[["learning_rate", "momentum"]])  # doctest: +SKIP
+        >>> model = train(job, "runs/memnet")  # doctest: +SKIP
     """
-    config, runtime, out = config or TrainConfig(), runtime or Runtime(), Path(out)
-    ranges = {"learning_rate": learning_rate, "momentum": momentum}
-    _check(config, ranges, trials, runtime)
-    fixed = {key: value for key, value in config.to_dict().items() if key not in ranges}
-    start = untrained(name, config, weights, backbones, options, mean)
-    run = {
-        "config": fixed,
-        "ranges": {key: list(ends) for key, ends in ranges.items()},
-        **describe(start, data, split, runtime, weights, backbones, options),
-    }
-    claim(out, run, "search")
+    out, ranges = Path(out), {"learning_rate": learning_rate, "momentum": momentum}
+    _check(job, ranges, trials)
+    manifest = job.manifest(job.untrained(), "memviz-search")
+    fixed = {key: value for key, value in manifest.config.items() if key not in ranges}
+    manifest = replace(manifest, config={**fixed, "ranges": {key: list(ends) for key, ends in ranges.items()}})
+    with claimed(out, manifest, begun=[TRIALS, f"trials/*/{LAST}"], provisional=[STUDY, "trials"]):
+        return _search(job, out, trials, ranges, progress)
 
+
+def _search(
+    job: TrainingJob, out: Path, trials: int, ranges: Mapping[str, tuple[float, float]], progress: bool | None
+) -> pd.DataFrame:
     photographs: Photographs | None = None
     with _study(out) as study:
         for trial in study.get_trials(deepcopy=False, states=tuple(STATES)):
-            _over(_folder(out, trial.number))
+            _remove_checkpoints(_folder(out, trial.number))
         while len(finished := _table(study, out)) < trials:
-            start = untrained(name, config, weights, backbones, options, mean)
-            frozen = without(start.module, architecture(name).frozen) if config.cache_frozen else {}
+            start = job.untrained()
+            frozen = without(start.module, architecture(job.model).frozen) if job.config.cache_frozen else {}
             if photographs is None:
-                arrays = out / "cache" if cache is None else Path(cache)
-                photographs = opened(data, start, frozen, out, arrays, config, runtime, split, progress)
+                photographs = Photographs(job, start.inputs, frozen, out, progress)
                 photographs.prepare_data()
                 photographs.setup("fit")
-            number, drawn = _next(study, ranges, config.seed)
+            number, drawn = _next(study, ranges, job.config.seed)
             if progress or (progress is None and sys.stderr.isatty()):
                 _announce(finished, trials, drawn)
-            _try(study, number, start, photographs, TrainConfig.from_dict(config.to_dict() | drawn), out, progress)
+            _train(study, number, job.with_config(**drawn), start, photographs, out, progress)
             with replacing(out / TRIALS) as temporary:
                 _table(study, out).to_csv(temporary, index=False)
-    _draw(finished, out, name)
+    _draw(finished, out, job.model)
     return finished
 
 
@@ -133,18 +123,18 @@ def best(found: pd.DataFrame) -> pd.DataFrame:
     return found.dropna(subset="val_spearman").sort_values("val_spearman", ascending=False, kind="stable")
 
 
-def _check(config: TrainConfig, ranges: Mapping[str, tuple[float, float]], trials: int, runtime: Runtime) -> None:
+def _check(job: TrainingJob, ranges: Mapping[str, tuple[float, float]], trials: int) -> None:
     for key, ends in ranges.items():
         if len(ends) != 2 or ends[0] > ends[1]:
             raise TrainingError(f"{key} must be the lowest and the highest value; given was {ends!r}.")
         for end in ends:
-            TrainConfig.from_dict(config.to_dict() | {key: end})  # which refuses what is not possible
+            job.with_config(**{key: end})  # which refuses what is not possible
     if trials < 1:
         raise TrainingError(f"trials must be 1 or more; given was {trials}.")
-    if runtime.devices * runtime.nodes > 1:
+    if job.runtime.devices * job.runtime.nodes > 1:
         raise TrainingError(
-            f"A search trains on one device; given were {runtime.nodes} x {runtime.devices}. Search on one, and train "
-            "with what it finds on several."
+            f"A search trains on one device; given were {job.runtime.nodes} x {job.runtime.devices}. Search on one, "
+            "and train with what it finds on several."
         )
 
 
@@ -179,7 +169,7 @@ def _next(study: Study, ranges: Mapping[str, tuple[float, float]], seed: int) ->
     done = len(study.get_trials(deepcopy=False, states=tuple(STATES)))
     if done < SPREAD and not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
         study.enqueue_trial(_spread(ranges, seed)[done])
-    # A sampler for each trial, so that a search that goes on draws what it would have drawn.
+    # A sampler for each trial, so that a search that continues draws what it would have drawn.
     own = int(np.random.SeedSequence([seed % 2**64, done]).generate_state(1)[0])
     study.sampler = TPESampler(seed=own, n_startup_trials=SPREAD)
     space: dict[str, BaseDistribution] = {
@@ -190,7 +180,7 @@ def _next(study: Study, ranges: Mapping[str, tuple[float, float]], seed: int) ->
 
 
 def _spread(ranges: Mapping[str, tuple[float, float]], seed: int) -> list[dict[str, float]]:
-    """As many settings as each range is divided into parts, with one in each part."""
+    """As many settings as each range is divided into pieces, with one in each piece."""
     random = np.random.default_rng(seed % 2**64)
     points: list[dict[str, float]] = [{} for _ in range(SPREAD)]
     for key, (low, high) in ranges.items():
@@ -208,20 +198,20 @@ def _announce(found: pd.DataFrame, trials: int, drawn: dict[str, float]) -> None
     print(f"Trial {len(found) + 1} of {trials}: {_label(drawn)}{so_far}", file=sys.stderr, flush=True)
 
 
-def _try(
+def _train(
     study: Study,
     number: int,
+    job: TrainingJob,
     start: Model,
     photographs: Photographs,
-    config: TrainConfig,
     out: Path,
     progress: bool | None,
 ) -> None:
-    """Trains with the settings of a trial, and tells Optuna its best validation Spearman."""
+    """Trains with the settings of a trial, and reports its best validation Spearman to Optuna."""
     folder = _folder(out, number)
-    claim(folder, {"model": start.name, "config": config.to_dict()}, "training")
+    claim(folder, Manifest("memviz-trial", 1, job.model, config=job.config.to_dict(), seed=job.config.seed))
     try:
-        module, _ = fit(start, photographs, folder, config, progress)
+        module, _ = fit(job, start, photographs, folder, progress)
     except DivergedError:
         values = []
     else:
@@ -230,12 +220,14 @@ def _try(
         study.tell(number, max(values))
     else:
         study.tell(number, state=TrialState.PRUNED)
-    _over(folder)
+    _remove_checkpoints(folder)
 
 
-def _over(folder: Path) -> None:
+def _remove_checkpoints(folder: Path) -> None:
     """Of a trial that is over, only small files are kept."""
-    tidy(folder, [folder / LAST, folder / BEST])
+    remove([folder / LAST, folder / BEST])
+    if folder.is_dir():
+        remove_leftovers(folder)
 
 
 def _folder(out: Path, number: int) -> Path:

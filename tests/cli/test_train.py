@@ -1,5 +1,4 @@
 import json
-import sys
 
 import numpy as np
 import pandas as pd
@@ -7,6 +6,7 @@ import pytest
 from scipy.stats import spearmanr
 
 import memviz as library
+from memviz.training import store
 
 
 @pytest.fixture
@@ -36,13 +36,13 @@ def test_scores_that_are_all_the_same_have_no_correlation(memviz, tiny, scored, 
     pd.read_csv(scored).assign(score=0.5).to_csv(scored, index=False)
     done = memviz("train", tiny, "--data", f"csv={scored}", "--out", tmp_path / "run", *QUICK)
     assert done.code == 0, done.err
-    assert "Test part: Spearman undefined [undefined, undefined], MSE 0." in done.out
+    assert "Test subset: Spearman undefined [undefined, undefined], MSE 0." in done.out
 
 
 def test_of_several_processes_only_the_first_says_the_result(memviz, tiny, scored, tmp_path, monkeypatch):
     given = ("train", tiny, "--data", f"csv={scored}", "--out", tmp_path / "run", *QUICK)
     assert memviz(*given).out
-    monkeypatch.setattr(sys.modules["memviz.training.train"], "first_process", lambda: False)
+    monkeypatch.setattr(store, "first_process", lambda: False)
     assert memviz(*given).out == ""
 
 
@@ -77,7 +77,7 @@ def test_distilled_from_another_model(memviz, tiny, photos, scored, tmp_path):
         (("--data", "csv=SCORES", "--set", "momentun=1"), "Close names: momentum"),
         (("--data", "csv=SCORES", "--set", "momentum"), "write name=value"),
         (("--data", "csv=SCORES", "--option", "head"), "write NAME=VALUE"),
-        (("--data", "csv=SCORES", "--option", "out=x"), "no option of an architecture"),
+        (("--data", "csv=SCORES", "--option", "out=x"), "has no option out='x'"),
         (("--data", "csv=SCORES", "--backbone", "resnet"), "write ADDRESS=FILE"),
         (("--data", "csv=SCORES", "--backbone", "random", "--backbone", "resnet=x"), "'random' alone"),
         (("--data", "csv=SCORES", "--mean", "mean.npy"), "subtracts no mean"),

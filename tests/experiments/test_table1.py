@@ -9,8 +9,7 @@ import pytest
 import memviz
 from experiments.fake_data.make import make_lamem, make_memcat
 from experiments.table1.run import COLUMNS, main
-from memviz.training import TrainConfig
-from memviz.training.train import untrained
+from memviz.training import Start, TrainingJob
 
 
 @pytest.mark.slow
@@ -40,7 +39,7 @@ def test_every_model_is_trained_and_evaluated_on_one_split(tmp_path, monkeypatch
         assert mse == pytest.approx(((predictions["prediction"] - predictions["truth"]) ** 2).mean())
         assert f"{mse:.4g}" in printed
     # The ResNet of resmem has stayed as it was, batch norms included; that of resmem-retrain has not.
-    before = untrained("resmem", TrainConfig(), None, {}, {}).module.state_dict()
+    before = TrainingJob("resmem", pd.DataFrame(), start=Start(backbones={})).untrained().module.state_dict()
     for name, same in (("resmem", True), ("resmem-retrain", False)):
         trained = memviz.load_model(out / name).module.state_dict()
         for end in ("weight", "running_mean"):

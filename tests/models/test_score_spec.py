@@ -30,3 +30,25 @@ def test_json_round_trip(spec):
 def test_what_describes_no_score_is_refused(wrong):
     with pytest.raises(ModelError):
         ScoreSpec.from_dict(wrong)
+
+
+def test_unclipped_scores_have_a_gradient_beyond_the_limits():
+    outputs = torch.tensor([[0.0], [2.0]], requires_grad=True)
+    scores = MEMNET.unclipped(outputs)
+    assert scores.flatten().tolist() == pytest.approx([0.65 - 2 * 0.7626, 0.65 + 2 * (2 - 0.7626)])
+    scores.sum().backward()
+    assert outputs.grad.flatten().tolist() == [2.0, 2.0]
+
+
+@pytest.mark.parametrize("spec", [IDENTITY, MEMNET], ids=str)
+def test_inverse(spec):
+    assert spec.unclipped(torch.tensor(spec.inverse(0.6))).item() == pytest.approx(0.6)
+
+
+def test_logit_is_that_of_torch_and_finite_with_a_gradient_at_the_ends():
+    outputs = torch.tensor([0.01, 0.3, 0.99, 0.0, 1.0], requires_grad=True)
+    found = ScoreSpec.logit(outputs)
+    torch.testing.assert_close(found[:3], outputs[:3].logit(), rtol=1e-4, atol=1e-4)
+    found.sum().backward()
+    assert outputs.grad.isfinite().all()
+    assert (outputs.grad > 1).all()

@@ -9,7 +9,7 @@ from torch import nn
 from memviz.errors import TrainingError
 from memviz.images import split
 from memviz.models import InputSpec
-from memviz.training import Runtime, TrainConfig
+from memviz.training import Runtime, TrainConfig, TrainingJob
 from memviz.training.data import Photographs
 
 INPUTS = InputSpec(size=(16, 16), resize=18)
@@ -21,17 +21,8 @@ def photographs(table, tmp_path):
     """Divided and opened, as in one of several processes."""
 
     def photographs(config=SETTINGS, frozen=None, world=1, rank=0, table=table, **others):
-        given = Photographs(
-            lambda: table,
-            tmp_path / "out",
-            tmp_path / "cache",
-            INPUTS,
-            frozen or {},
-            config,
-            Runtime(),
-            device=torch.device("cpu"),
-            **others,
-        )
+        job = TrainingJob("toy", table, config, runtime=Runtime("cpu", cache=tmp_path / "cache"))
+        given = Photographs(job, INPUTS, frozen or {}, tmp_path / "out", **others)
         given.trainer = SimpleNamespace(world_size=world, global_rank=rank)
         given.prepare_data()
         given.setup("fit")
@@ -55,7 +46,7 @@ def test_each_photograph_is_validated_once_whatever_the_processes(table, photogr
 
 
 def test_processes_without_a_photograph(table, photographs):
-    with pytest.raises(TrainingError, match="The train part has 3 of 6 photographs; it needs 4 or more"):
+    with pytest.raises(TrainingError, match="The train subset has 3 of 6 photographs; it needs 4 or more"):
         photographs(table=table.iloc[:6].reset_index(drop=True), world=4)
 
 
@@ -72,7 +63,7 @@ def test_mirror_images_only_of_a_training_that_flips(photographs, flip):
 
 
 def test_processes_that_read_ahead_get_paths_instead_of_arrays(photographs):
-    part = photographs(frozen={"part": nn.Flatten()}).parts["train"]
+    part = photographs(frozen={"part": nn.Flatten()}).subsets["train"]
     pickled = pickle.dumps(part)
     assert len(pickled) < 10_000 < part.prepared.pixels.nbytes
     again = pickle.loads(pickled)

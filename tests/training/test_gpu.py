@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 import torch
 
-from memviz.training import Runtime, TrainConfig, train
+from memviz.training import Runtime, TrainConfig, TrainingJob, train
 from memviz.training.module import Regression
 
 pytestmark = [
@@ -36,9 +36,9 @@ def test_nearly_the_result_of_the_cpu(table, tmp_path, monkeypatch, precision, u
         return stepped(self, batch, number)
 
     config = TrainConfig(**SETTINGS, cache_frozen=cached)
-    here = train("toy", table, tmp_path / "cpu", config, runtime=Runtime("cpu"))
+    here = train(TrainingJob("toy", table, config, runtime=Runtime("cpu")), tmp_path / "cpu")
     monkeypatch.setattr(Regression, "training_step", step)
-    there = train("toy", table, tmp_path / "gpu", config, runtime=Runtime(precision=precision))
+    there = train(TrainingJob("toy", table, config, runtime=Runtime(precision=precision)), tmp_path / "gpu")
     assert seen == [(used, {"cuda"}, True, 2)] * 12
     assert_nearly(there, here, 0.001)
     frozen, weights = here.module.resnet.state_dict(), there.module.state_dict()
@@ -49,7 +49,8 @@ def test_nearly_the_result_of_the_cpu(table, tmp_path, monkeypatch, precision, u
 @pytest.mark.parametrize("name", ["toy", "toy-retrain"])
 def test_it_goes_on(table, tmp_path, monkeypatch, name):
     config, count = TrainConfig(**SETTINGS), []
-    whole = train(name, table, tmp_path / "whole", config)
+    job = TrainingJob(name, table, config)
+    whole = train(job, tmp_path / "whole")
 
     def step(self, batch, number):
         count.append(number)
@@ -59,7 +60,7 @@ def test_it_goes_on(table, tmp_path, monkeypatch, name):
 
     monkeypatch.setattr(Regression, "training_step", step)
     with pytest.raises(MemoryError):
-        train(name, table, tmp_path / "out", config)
-    again = train(name, table, tmp_path / "out", config)
+        train(job, tmp_path / "out")
+    again = train(job, tmp_path / "out")
     assert len(count) == 8 + 6
     assert_nearly(again, whole, 0.0001)

@@ -1,3 +1,4 @@
+import pandas as pd
 import pytest
 import torch
 from helpers import undisturbed
@@ -6,7 +7,8 @@ from torch import nn
 from torchvision.models import resnet50
 
 import memviz
-from memviz.training.initialize import initialize
+from memviz.training import TrainingJob
+from memviz.training.initialize import initialize, start_at
 
 
 def states(network):
@@ -16,20 +18,23 @@ def states(network):
 @pytest.mark.parametrize("score", [0.2, 0.75])
 def test_through_a_sigmoid_the_first_scores_are_the_score(score):
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 1), nn.Sigmoid())
-    initialize(network, score, seed=0)
+    initialize(network, seed=0)
+    start_at(network, score)
     torch.testing.assert_close(network(torch.rand(4, 3, 8, 8)), torch.full((4, 1), score), rtol=0, atol=0.02)
 
 
 def test_without_a_sigmoid_the_bias_is_the_score():
     network = nn.Sequential(nn.Flatten(), nn.Linear(12, 5), nn.ReLU(), nn.Linear(5, 1))
-    initialize(network, 0.4, seed=0)
+    initialize(network, seed=0)
+    start_at(network, 0.4)
     assert network[-1].bias.item() == pytest.approx(0.4)
 
 
 def test_parts_besides_stay():
     network = Toy()
     before = states(network)
-    initialize(network, 0.75, seed=0, besides=["resnet"])
+    initialize(network, seed=0, besides=["resnet"])
+    start_at(network, 0.75)
     changed = {
         name.partition(".")[0] for name, value in states(network).items() if not torch.equal(value, before[name])
     }
@@ -40,7 +45,7 @@ def test_the_seed_decides_and_nothing_else():
     one, same, other = Toy(), Toy(), Toy()
     with undisturbed():
         for network, seed in ((one, 0), (same, 0), (other, 1)):
-            initialize(network, 0.75, seed)
+            initialize(network, seed)
     assert torch.equal(one.alexnet[0].weight, same.alexnet[0].weight)
     assert not torch.equal(one.alexnet[0].weight, other.alexnet[0].weight)
 
@@ -51,14 +56,14 @@ def test_signals_neither_vanish_nor_grow():
     network = nn.Sequential(*layers, nn.Flatten(), nn.Linear(32 * 64, 1))
     pictures = torch.randn(4, 32, 8, 8)
     plain = network[:-2](pictures).pow(2).mean()
-    initialize(network, 0.5, seed=0)
+    initialize(network, seed=0)
     assert 0.05 < network[:-2](pictures).pow(2).mean() < 5  # zeros at the border take a little in each layer
     assert plain < 1e-3
 
 
 def test_a_resnet_in_evaluation_mode_keeps_its_scale():
     network = resnet50(weights=None).eval()
-    initialize(network, 0.5, seed=0)
+    initialize(network, seed=0)
     with torch.no_grad():
         maps = network.layer4(network.layer3(network.layer2(network.layer1(torch.rand(1, 64, 16, 16)))))
     assert 1e-3 < maps.abs().mean() < 1e3
@@ -66,22 +71,22 @@ def test_a_resnet_in_evaluation_mode_keeps_its_scale():
 
 def test_an_untrained_memnet_says_the_mean_of_lamem(originals):
     model = memviz.load_model("memnet", weights=None)
-    initialize(model.module, 0.75, seed=0)
+    initialize(model.module, seed=0)
+    start_at(model.module, 0.75)
     scores = model.score([originals["coffee.png"], originals["rocket.jpg"]])["memorability"]
     assert scores.tolist() == pytest.approx([0.75, 0.75], abs=0.05)
 
 
 def test_inputs_of_another_scale_give_the_same_signals():
     one, other = (nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 1)) for _ in range(2))
-    initialize(one, 0.5, seed=0)
-    initialize(other, 0.5, seed=0, scale=255.0)
+    initialize(one, seed=0)
+    initialize(other, seed=0, scale=255.0)
     pictures = torch.rand(2, 3, 8, 8)
     torch.testing.assert_close(one(pictures), other(255 * pictures))
 
 
 def test_memnet_caffe_starts_at_the_score():
-    from memviz.training.train import START, untrained
-
-    model = untrained("memnet-caffe", memviz.TrainConfig(), None, "torchvision", {})
+    model = TrainingJob("memnet-caffe", pd.DataFrame()).untrained()
+    start_at(model.module, model.score_spec.inverse(0.75))
     pictures = model.inputs.from_tensor(torch.rand(2, 3, 227, 227), resize=False)
-    torch.testing.assert_close(model.score_spec(model(pictures)), torch.full((2,), START), rtol=0, atol=0.1)
+    torch.testing.assert_close(model.score_spec(model(pictures)), torch.full((2,), 0.75), rtol=0, atol=0.1)

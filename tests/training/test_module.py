@@ -10,7 +10,7 @@ from torch import nn
 from memviz.models import InputSpec
 from memviz.models.score_spec import IDENTITY, ScoreSpec
 from memviz.training import TrainConfig
-from memviz.training.module import Examples, Known, Regression, without
+from memviz.training.module import CachedOutput, Examples, Regression, without
 from memviz.training.prepared import network_input
 
 # torchmetrics' remark on memory, which `train` keeps from the user.
@@ -105,7 +105,7 @@ def test_frozen_outputs_that_are_known_give_the_same_gradients():
     whole = regression(network, config=config)
     batch = examples(20)
     parts = without(other, ["resnet"])
-    assert isinstance(other.resnet, Known)
+    assert isinstance(other.resnet, CachedOutput)
     pictures = network_input(INPUTS, batch.pixels)
     with torch.no_grad():
         part = parts["resnet"].eval()

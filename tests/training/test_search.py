@@ -16,10 +16,11 @@ from helpers import undisturbed
 from PIL import Image
 
 from memviz.errors import ImageError, StoreError, TrainingError
+from memviz.files import _HOST, WRITING
 from memviz.images import Split
-from memviz.training import Runtime, TrainConfig, search, train
+from memviz.training import Runtime, TrainConfig, TrainingJob, search, train
 from memviz.training.search import _next, _study, best
-from memviz.training.train import BEST, LAST
+from memviz.training.store import BEST, LAST
 
 module = importlib.import_module("memviz.training.search")
 COLUMNS = ["number", "state", "learning_rate", "momentum", "val_spearman", "epochs", "folder"]
@@ -27,8 +28,9 @@ QUICK = TrainConfig(epochs=2, batch_size=8, fractions=(0.6, 0.2, 0.2))
 RANGES = {"learning_rate": (1e-5, 1e-1), "momentum": (0.5, 0.99)}
 
 
-def run(table, out, trials=2, config=QUICK, **settings):
-    return search("toy-retrain", table, out, config, trials=trials, progress=False, **settings)
+def run(table, out, trials=2, config=QUICK, name="toy-retrain", split=None, runtime=None, **ranges):
+    job = TrainingJob(name, table, config, split=split, runtime=runtime or Runtime("cpu"))
+    return search(job, out, trials, progress=False, **ranges)
 
 
 @pytest.fixture
@@ -55,25 +57,26 @@ def test_table_figure_and_small_files(table, folder, capfd):
         assert len(history) == trial["epochs"] == 2
         assert history["val_spearman"].max() == trial["val_spearman"]
         assert (
-            json.loads((folder / trial["folder"] / "run.json").read_text())["config"]["momentum"] == trial["momentum"]
+            json.loads((folder / trial["folder"] / "manifest.json").read_text())["config"]["momentum"]
+            == trial["momentum"]
         )
     with Image.open(folder / "search.png") as image:
         assert image.width == pytest.approx(85 / 25.4 * 300, abs=1)
     assert (folder / "search.pdf").is_file()
     assert {path.suffix for path in folder.rglob("*") if path.is_file()} == {
-        ".csv", ".db", ".json", ".npy", ".pdf", ".png", ".yaml",
+        "", ".csv", ".db", ".json", ".npy", ".pdf", ".png", ".yaml",
     }  # fmt: skip
 
 
 def test_trials_share_the_split_and_the_photographs(table, tmp_path, monkeypatch):
     read = []
     monkeypatch.setattr("memviz.training.prepared.sha256", lambda path: read.append(path) or "")
-    found = run(table, tmp_path / "out", cache=tmp_path / "cache")
+    found = run(table, tmp_path / "out", runtime=Runtime("cpu", cache=tmp_path / "cache"))
     assert sorted(read) == sorted(table["path"])
     assert len([*tmp_path.rglob("split.json")]) == len([*tmp_path.rglob("photographs.csv")]) == 1
     parts = Split.load(tmp_path / "out/split.json")
     assert [len(parts.train), len(parts.validation), len(parts.test)] == [24, 8, 8]
-    again = run(table, tmp_path / "given", split=parts, cache=tmp_path / "cache")
+    again = run(table, tmp_path / "given", split=parts, runtime=Runtime("cpu", cache=tmp_path / "cache"))
     pd.testing.assert_frame_equal(again, found)
     assert len(read) == len(table)
 
@@ -81,11 +84,11 @@ def test_trials_share_the_split_and_the_photographs(table, tmp_path, monkeypatch
 @pytest.mark.parametrize("cached", [True, False])
 def test_frozen_parts_run_once_for_all_trials(table, tmp_path, cached):
     config = TrainConfig.from_dict(QUICK.to_dict() | {"cache_frozen": cached})
-    found = search("toy", table, tmp_path / "out", config, trials=3, progress=False)
+    found = run(table, tmp_path / "out", 3, config, "toy")
     assert len([*tmp_path.rglob("resnet-*.npy")]) == cached
     last = found.iloc[-1]
-    settings = {name: float(last[name]) for name in RANGES}
-    alone = train("toy", table, tmp_path / "alone", TrainConfig.from_dict(config.to_dict() | settings), progress=False)
+    job = TrainingJob("toy", table, config).with_config(**{name: float(last[name]) for name in RANGES})
+    alone = train(job, tmp_path / "alone", progress=False)
     assert alone.card.metrics["val_spearman"] == last["val_spearman"]
 
 
@@ -127,9 +130,10 @@ torch.set_num_threads(1)
 from toys import TOYS
 from memviz.images import read_csv
 from memviz.models.registry import ARCHITECTURES
-from memviz.training import TrainConfig, search
+from memviz.training import TrainConfig, TrainingJob, search
 ARCHITECTURES.update(TOYS)
-search("toy-retrain", read_csv({csv!r}), {out!r}, TrainConfig.from_dict({config!r}), trials=3, progress=False)
+job = TrainingJob("toy-retrain", read_csv({csv!r}), TrainConfig.from_dict({config!r}))
+search(job, {out!r}, trials=3, progress=False)
 """
 
 
@@ -150,11 +154,11 @@ def test_killed_in_the_middle_of_a_trial(table, tmp_path):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    started = json.loads((out / "trials/001/run.json").read_text())["created"]
+    started = json.loads((out / "trials/001/manifest.json").read_text())["created"]
     before = os.stat(out / "trials/000/history.csv").st_mtime_ns
     found = run(table, out, trials=3, config=config)
     pd.testing.assert_frame_equal(found, whole)
-    assert json.loads((out / "trials/001/run.json").read_text())["created"] == started
+    assert json.loads((out / "trials/001/manifest.json").read_text())["created"] == started
     assert os.stat(out / "trials/000/history.csv").st_mtime_ns == before
     assert not [*out.rglob("*.ckpt")]
 
@@ -199,10 +203,11 @@ def test_killed_after_training_and_before_it_was_told(table, tmp_path, monkeypat
 
 def test_killed_after_it_was_told_leaves_no_checkpoints(table, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(module, "tidy", _killed)
+        patch.setattr(module, "_remove_checkpoints", _killed)
         with pytest.raises(SystemError):
             run(table, tmp_path / "out")
-    (tmp_path / "out/trials/000/.writing-x.ckpt").write_text("half of a checkpoint")
+    left = tmp_path / f"out/trials/000/{WRITING}{_HOST}-999999999-x.ckpt"
+    left.write_text("half of a checkpoint")
     assert (tmp_path / "out/trials/000" / BEST).is_file()
     assert len(run(table, tmp_path / "out")) == 2
     assert not [*(tmp_path / "out").rglob("*.ckpt")]
@@ -238,23 +243,23 @@ def test_a_trial_that_diverges_ends_only_itself(table, tmp_path):
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        ({"config": TrainConfig.from_dict(QUICK.to_dict() | {"epochs": 3})}, r"\(config\.epochs was 2, now 3\)"),
-        ({"momentum": (0.5, 0.9)}, r"\(ranges\.momentum was \[0\.5, 0\.99\], now \[0\.5, 0\.9\]\)"),
-        ({"split": Split(0, (0.5, 0.5, 0), (), (), ())}, r"\(another split\)"),
+        ({"config": TrainConfig.from_dict(QUICK.to_dict() | {"epochs": 3})}, r"config\.epochs 2, not 3"),
+        ({"momentum": (0.5, 0.9)}, r"config\.ranges\.momentum \[0\.5, 0\.99\], not \[0\.5, 0\.9\]"),
+        ({"split": Split(0, (0.5, 0.5, 0), (), (), ())}, r"another split"),
     ],
 )
 def test_a_search_with_other_settings_is_refused(table, tmp_path, changed, reason):
     run(table, tmp_path / "out", trials=1)
-    with pytest.raises(StoreError, match=f"holds another search {reason}\\. Give another folder"):
+    with pytest.raises(StoreError, match=f"holds another result: {reason}\\. Give another folder"):
         run(table, tmp_path / "out", **changed)
 
 
 def test_other_photographs_and_another_model_are_refused(table, tmp_path):
     run(table, tmp_path / "out", trials=1)
-    with pytest.raises(StoreError, match=r"data\.photographs was 40, now 39"):
+    with pytest.raises(StoreError, match=r"data\.photographs 40, not 39"):
         run(table[1:].reset_index(drop=True), tmp_path / "out")
-    with pytest.raises(StoreError, match="model was toy-retrain, now toy"):
-        search("toy", table, tmp_path / "out", QUICK)
+    with pytest.raises(StoreError, match="model 'toy-retrain', not 'toy'"):
+        run(table, tmp_path / "out", name="toy")
 
 
 def test_learning_rate_and_momentum_of_the_config_do_not_count(table, tmp_path):
@@ -283,7 +288,7 @@ def test_what_is_not_possible_is_refused_before_anything_is_made(table, tmp_path
 
 
 def test_what_no_trial_can_do_ends_the_search(table, tmp_path):
-    with pytest.raises(TrainingError, match="The validation part has 1 of 3 photographs"):
+    with pytest.raises(TrainingError, match="The validation subset has 1 of 3 photographs"):
         run(table[:3], tmp_path / "few", config=TrainConfig(fractions=(0.6, 0.3, 0.1)))
     missing = table.assign(path=["none.png", *table["path"][1:]])
     with pytest.raises(ImageError, match=r"none\.png"):

@@ -13,7 +13,7 @@ from toys import bright
 import memviz
 from memviz.errors import ImageError, StoreError, TrainingError
 from memviz.models import InputSpec
-from memviz.training import Runtime, Teacher, TrainConfig, search, teacher, train
+from memviz.training import Runtime, Teacher, TrainConfig, TrainingJob, search, teacher, train
 
 INPUTS = InputSpec(size=(16, 16), resize=18)
 CPU = Runtime(accelerator="cpu")
@@ -27,6 +27,10 @@ def photos(tmp_path):
     for path in sorted((tmp_path / "photos" / "more").glob("*.png"))[12:]:
         path.rename(tmp_path / "photos" / "some, with a comma" / path.name)
     return tmp_path / "photos"
+
+
+def job(name, data, config=None):
+    return TrainingJob(name, data, config or TrainConfig(), runtime=CPU)
 
 
 def model(scale=1.0):
@@ -128,7 +132,7 @@ def test_distillation(photos, tmp_path):
     taught = model(20.0)
     out, config = tmp_path / "out", TrainConfig(epochs=60, batch_size=8, learning_rate=0.5, patience=60)
     with unchanged(taught.module), undisturbed():
-        student = train("toy-retrain", Teacher(taught, photos), out, config, runtime=CPU)
+        student = train(job("toy-retrain", Teacher(taught, photos), config), out)
     assert student.card.distilled_from == Teacher(taught, photos).describe()
     assert student.card.distilled_from["weights"] == taught.fingerprint()
     listed = pd.read_csv(out / "photographs.csv")
@@ -147,23 +151,23 @@ def test_a_teacher_of_something_else(photos, tmp_path):
     liar = memviz.wrap(Toy().eval(), INPUTS, "liar", target="beauty")
     for learn in (train, search):
         with pytest.raises(TrainingError, match="toy predicts memorability, and what it is to learn is beauty"):
-            learn("toy", Teacher(liar, photos), tmp_path / "out", runtime=CPU)
+            learn(job("toy", Teacher(liar, photos)), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_the_teachers_own_past_is_in_the_card(photos, tmp_path):
     config = TrainConfig(epochs=1, batch_size=8)
-    taught = train("toy", Teacher(model(), photos), tmp_path / "first", config, runtime=CPU)
-    student = train("toy", Teacher(taught, photos), tmp_path / "second", config, runtime=CPU)
+    taught = train(job("toy", Teacher(model(), photos), config), tmp_path / "first")
+    student = train(job("toy", Teacher(taught, photos), config), tmp_path / "second")
     assert student.card.distilled_from["folder"] == str(tmp_path / "first")
     assert student.card.distilled_from["distilled_from"] == taught.card.distilled_from
 
 
 def test_a_distillation_that_was_finished_needs_no_photographs_pass(photos, tmp_path, monkeypatch):
     taught, config = model(), TrainConfig(epochs=1, batch_size=8)
-    first = train("toy", Teacher(taught, photos), tmp_path / "out", config, runtime=CPU)
+    first = train(job("toy", Teacher(taught, photos), config), tmp_path / "out")
     monkeypatch.setattr(taught, "score", lambda *args, **kwargs: pytest.fail("scored again"))
-    assert train("toy", Teacher(taught, photos), tmp_path / "out", config, runtime=CPU).card == first.card
+    assert train(job("toy", Teacher(taught, photos), config), tmp_path / "out").card == first.card
     shutil.rmtree(tmp_path / "photos" / "more")
-    with pytest.raises(StoreError, match=r"data\.photographs was 24, now 12"):
-        train("toy", Teacher(taught, photos), tmp_path / "out", config, runtime=CPU)
+    with pytest.raises(StoreError, match=r"data\.photographs 24, not 12"):
+        train(job("toy", Teacher(taught, photos), config), tmp_path / "out")

@@ -21,22 +21,23 @@ from tiny import Toy
 from toys import TOYS, bright
 
 import memviz
+from memviz.artefacts import Manifest, locked
 from memviz.errors import ImageError, StoreError, TrainingError, WeightsError
 from memviz.evaluation import evaluate
 from memviz.images import Split, mixed, read_csv, split
 from memviz.models import InputSpec, registry
 from memviz.models.mean_image import MeanImage
-from memviz.training import Runtime, TrainConfig, train
+from memviz.training import Runtime, Start, TrainConfig, TrainingJob, fit, store, train
 from memviz.training.module import Regression
 
-training = sys.modules["memviz.training.train"]
+finishing = sys.modules["memviz.training.train"]
 CPU = Runtime(accelerator="cpu")
 SETTINGS = TrainConfig(epochs=3, batch_size=8, learning_rate=0.3, patience=10, fractions=(0.6, 0.2, 0.2))
 HERE = Path(__file__).parent
 
 
-def run(table, out, config=SETTINGS, name="toy", **others):
-    return train(name, table, out, config, **{"runtime": CPU} | others)
+def run(table, out, config=SETTINGS, name="toy", runtime=CPU, split=None, **start):
+    return train(TrainingJob(name, table, config, Start(**start), split, runtime), out)
 
 
 def changed(**changes):
@@ -74,7 +75,7 @@ def test_the_folder(table, tmp_path):
     assert made - logs == {
         f"out/{name}"
         for name in [
-            "model.safetensors", "card.json", "split.json", "photographs.csv", "history.csv", "run.json",
+            "model.safetensors", "card.json", "split.json", "photographs.csv", "history.csv", "manifest.json", ".lock",
             "test/report.json", "test/report.csv", "test/predictions.csv", "test/density.png", "test/density.pdf",
         ]
     }  # fmt: skip
@@ -108,7 +109,7 @@ def test_the_folder(table, tmp_path):
         assert card.metrics[measure] == pytest.approx(best[measure])
     report = json.loads((out / "test" / "report.json").read_text())
     assert card.metrics["test_mse"] == pytest.approx(report["groups"][0]["mse"])
-    assert json.loads((out / "run.json").read_text())["kind"] == "memviz-training"
+    assert json.loads((out / "manifest.json").read_text())["kind"] == "memviz-training"
 
 
 def files(folder):
@@ -135,7 +136,7 @@ def test_the_best_epoch_is_kept(table, tmp_path, monkeypatch):
 def test_the_same_call_again_returns_at_once(table, tmp_path, monkeypatch):
     first = run(table, tmp_path / "out")
     shutil.rmtree(tmp_path / "photos")
-    monkeypatch.setattr(training, "_fit", lambda *args: pytest.fail("trained again"))
+    monkeypatch.setattr(fit, "_run", lambda *args: pytest.fail("trained again"))
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
     assert run(table, tmp_path / "out").card == first.card
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == before
@@ -174,12 +175,12 @@ def test_what_is_trained_along_moves(table, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"config": changed(momentum=0.5)}, r"config.momentum was 0.9, now 0.5"),
-        ({"name": "toy-retrain"}, r"model was toy, now toy-retrain"),
-        ({"split": Split(0, (0.5, 0.5, 0), ("bright/1",), ("bright/2",), ())}, r"\(another split\)"),
-        ({"table": "fewer"}, r"data.photographs was 40, now 39"),
-        ({"table": "other scores"}, r"\(other photographs or scores\)"),
-        ({"weights": True}, r"start.weights was random, now .*; other starting weights\)"),
+        ({"config": changed(momentum=0.5)}, r"config.momentum 0.9, not 0.5"),
+        ({"name": "toy-retrain"}, r"model 'toy', not 'toy-retrain'"),
+        ({"split": Split(0, (0.5, 0.5, 0), ("bright/1",), ("bright/2",), ())}, r"another split"),
+        ({"table": "fewer"}, r"data.photographs 40, not 39"),
+        ({"table": "other scores"}, r"other photographs or scores"),
+        ({"weights": True}, r"other starting weights; config.start 'random', not .*"),
     ],
 )
 def test_other_settings_in_the_same_folder(table, tmp_path, change, message):
@@ -195,42 +196,60 @@ def test_other_settings_in_the_same_folder(table, tmp_path, change, message):
         run(**given)
 
 
+def manifest(**config):
+    return Manifest("memviz-training", 1, "toy", config=config)
+
+
+def claim(out, settings, begun=("last.ckpt",)):
+    with store.claimed(out, settings, begun):
+        pass
+
+
 def test_an_option_that_is_no_longer_given(tmp_path):
-    training.claim(tmp_path, {"options": {"head": "small"}}, "training")
-    training.claim(tmp_path, {"options": {"head": "small"}}, "training")
-    with pytest.raises(StoreError, match=r"\(options.head was small, now None\)"):
-        training.claim(tmp_path, {"options": {}}, "training")
+    claim(tmp_path, manifest(options={"head": "small"}))
+    (tmp_path / "last.ckpt").touch()
+    claim(tmp_path, manifest(options={"head": "small"}))
+    with pytest.raises(StoreError, match=r"config.options.head 'small', not None"):
+        claim(tmp_path, manifest(options={}))
 
 
 def test_a_folder_that_is_a_file(tmp_path):
     (tmp_path / "out").write_text("mine")
     for out in (tmp_path / "out", tmp_path / "out" / "run"):
         with pytest.raises(StoreError, match=r"out is a file"):
-            training.claim(out, {}, "training")
+            claim(out, manifest())
 
 
 def test_other_processes_refuse_too_and_write_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "first_process", lambda: False)
-    training.claim(tmp_path / "out", {"model": "toy"}, "training")
-    assert not (tmp_path / "out").exists()
     with monkeypatch.context() as patch:
-        patch.setattr(training, "first_process", lambda: True)
-        training.claim(tmp_path / "out", {"model": "toy"}, "training")
-    (tmp_path / "out/.writing-x.ckpt").touch()
-    training.claim(tmp_path / "out", {"model": "toy"}, "training")
-    assert (tmp_path / "out/.writing-x.ckpt").exists()
-    with pytest.raises(StoreError, match="model was toy, now other"):
-        training.claim(tmp_path / "out", {"model": "other"}, "training")
+        patch.setattr(store, "first_process", lambda: False)
+        claim(tmp_path / "out", manifest(options={}))
+        assert not (tmp_path / "out").exists()
+    claim(tmp_path / "out", manifest(a=1))
+    (tmp_path / "out/last.ckpt").touch()
+    monkeypatch.setattr(store, "first_process", lambda: False)
+    with locked(tmp_path / "out"):  # by the first
+        claim(tmp_path / "out", manifest(a=1))
+    with pytest.raises(StoreError, match=r"config\.a 1, not 2"):
+        claim(tmp_path / "out", manifest(a=2))
 
 
-def test_what_sigkill_left_half_written_is_removed_when_it_goes_on(tmp_path):
-    training.claim(tmp_path, {}, "training")
-    left = [tmp_path / ".writing-x.ckpt", tmp_path / "test/.writing-y.json"]
-    for path in left:
-        path.parent.mkdir(exist_ok=True)
-        path.touch()
-    training.claim(tmp_path, {}, "training")
-    assert not any(path.exists() for path in left)
+def test_what_has_not_begun_gives_way(table, tmp_path):
+    """A first call that failed does not block its folder: nothing is lost."""
+    missing = table.assign(path=["none.png", *table["path"][1:]])
+    with pytest.raises(ImageError, match=r"none\.png"):
+        run(missing, tmp_path / "out")
+    with pytest.raises(TrainingError, match="The validation subset has 1 of"):
+        run(table[:4].reset_index(drop=True), tmp_path / "out", changed(fractions=(0.5, 0.25, 0.25)))
+    model = run(table, tmp_path / "out", changed(epochs=1))
+    assert model.card.data["photographs"] == 40
+
+
+def test_two_processes_in_one_folder(table, tmp_path):
+    claim(tmp_path / "out", TrainingJob("toy", table, SETTINGS, runtime=CPU).manifest(memviz.load_model("toy", None)))
+    with locked(tmp_path / "out"), pytest.raises(StoreError, match=r"Another process is writing .*out\. Wait"):
+        run(table, tmp_path / "out")
+    run(table, tmp_path / "out", changed(epochs=1))
 
 
 def test_a_checkpoint_that_does_not_fit_on_the_disk(tmp_path):
@@ -239,14 +258,14 @@ def test_a_checkpoint_that_does_not_fit_on_the_disk(tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
     try:
         with pytest.raises(StoreError, match=r"last\.ckpt cannot be written \(.*\)\. Make room"):
-            training._WholeFiles().save_checkpoint({"weights": torch.zeros(100_000)}, tmp_path / "last.ckpt")
+            fit._WholeFiles().save_checkpoint({"weights": torch.zeros(100_000)}, tmp_path / "last.ckpt")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_of_something_else(table, tmp_path):
-    with pytest.raises(StoreError, match="is not empty and holds no training"):
+    with pytest.raises(StoreError, match="is no memviz-training: it holds"):
         run(table, tmp_path / "photos")
 
 
@@ -259,7 +278,7 @@ def test_a_run_that_starts_from_another(table, tmp_path):
     assert made.items() <= second.card.start.items()
     assert second.card.start["fingerprint"] == first.fingerprint()
     warned = " ".join(evaluate(second, table, resamples=5).warnings)
-    assert f"24 of 40 images were in its predecessor {tmp_path / 'first'}'s training part" in warned
+    assert f"24 of 40 images were in its predecessor {tmp_path / 'first'}'s training subset" in warned
 
 
 def test_devices_and_precision_are_part_of_the_result(table, tmp_path):
@@ -269,9 +288,13 @@ def test_devices_and_precision_are_part_of_the_result(table, tmp_path):
     assert run(table, tmp_path / "out", changed(epochs=1), runtime=free).card == model.card
     mixed = Runtime(accelerator="cpu", precision="bf16-mixed")
     assert run(table, tmp_path / "out", changed(epochs=1), runtime=mixed).card == model.card
-    (tmp_path / "out/card.json").unlink()  # as if it were not finished
-    for other, was in (({"devices": 2}, "1, now 2"), ({"nodes": 2}, "1, now 2"), ({"precision": "bf16-mixed"}, "32-t")):
-        with pytest.raises(StoreError, match=rf"runtime\.{next(iter(other))} was {was}"):
+    (tmp_path / "out/card.json").rename(tmp_path / "out/last.ckpt")  # as if it were not finished
+    for other, was in (
+        ({"devices": 2}, "1, not 2"),
+        ({"nodes": 2}, "1, not 2"),
+        ({"precision": "bf16-mixed"}, "'32-t"),
+    ):
+        with pytest.raises(StoreError, match=rf"runtime\.{next(iter(other))} {was}"):
             run(table, tmp_path / "out", changed(epochs=1), runtime=Runtime(**{"accelerator": "cpu"} | other))
 
 
@@ -299,24 +322,24 @@ def changed_toy(monkeypatch, name="toy", **changes):
     monkeypatch.setitem(registry.ARCHITECTURES, name, dataclasses.replace(TOYS[name], **changes))
 
 
-def test_pretrained_parts_that_are_not_named_are_torchvisions(monkeypatch):
+def test_pretrained_submodules_that_are_not_named_are_torchvisions(table, monkeypatch):
     changed_toy(monkeypatch, backbones={"resnet": "theirs", "alexnet": "theirs too"})
     asked, parts = {}, Toy()
     monkeypatch.setattr(
         "memviz.models.weights.backbone_state",
         lambda source, address: asked.setdefault(address, source) and parts.get_submodule(address).state_dict(),
     )
-    start = training.untrained("toy", SETTINGS, None, {"resnet": Path("mine")}, {})
+    start = TrainingJob("toy", table, SETTINGS, Start(backbones={"resnet": Path("mine")})).untrained()
     assert asked == {"resnet": "mine", "alexnet": "theirs too"}
     assert torch.equal(start.module.alexnet[0].weight, parts.alexnet[0].weight)
     asked.clear()
-    training.untrained("toy", SETTINGS, None, {}, {})
+    TrainingJob("toy", table, SETTINGS, Start(backbones={})).untrained()
     assert asked == {}
 
 
 def test_pretrained_parts_that_would_be_ignored(table, tmp_path):
     for backbones in ({"resnet": "file"}, {}):
-        with pytest.raises(TrainingError, match=r"first holds the pretrained parts already: leave backbones= out"):
+        with pytest.raises(TrainingError, match=r"first holds the pretrained submodules already: leave backbones out"):
             run(table, tmp_path / "out", weights=tmp_path / "first", backbones=backbones)
     with pytest.raises(memviz.errors.ModelError, match=r"toy has no pretrained part 'resnet'\. Valid: none"):
         run(table, tmp_path / "out", backbones={"resnet": "file"})
@@ -324,7 +347,7 @@ def test_pretrained_parts_that_would_be_ignored(table, tmp_path):
 
 def test_options_are_those_of_the_model_it_starts_from(table, tmp_path, monkeypatch):
     changed_toy(monkeypatch, build=lambda head="paper": Toy(), options={"head": ("paper", "small")})
-    run(table, tmp_path / "first", changed(epochs=1), head="small")
+    run(table, tmp_path / "first", changed(epochs=1), options={"head": "small"})
     second = run(table, tmp_path / "second", changed(epochs=1), weights=tmp_path / "first")
     assert second.card.options == {"head": "small"}
 
@@ -335,7 +358,7 @@ def test_a_mean_image(table, tmp_path, monkeypatch):
         np.save(tmp_path / f"{name}.npy", np.full((18, 18, 3), len(name) / 10, dtype=np.float32))
     model = run(table, tmp_path / "out", changed(epochs=1), mean=tmp_path / "one.npy")
     assert model.inputs.mean_image == MeanImage(tmp_path / "one.npy")
-    with pytest.raises(StoreError, match=r"mean_image"):
+    with pytest.raises(StoreError, match=r"another mean image"):
         run(table, tmp_path / "out", changed(epochs=1), mean=tmp_path / "other.npy")
 
 
@@ -349,7 +372,7 @@ def test_a_split_that_is_given(table, tmp_path):
 
 def test_a_split_of_other_photographs(table, tmp_path):
     fixed = split(table.iloc[1:].reset_index(drop=True))
-    with pytest.raises(ImageError, match=r"does not say to which part.*bright/000\.png"):
+    with pytest.raises(ImageError, match=r"does not say to which subset.*bright/000\.png"):
         run(table, tmp_path / "out", split=fixed)
 
 
@@ -378,7 +401,7 @@ def test_doubles_in_two_sources_stay_together(tmp_path, originals):
 
 
 def test_too_few_photographs(table, tmp_path):
-    with pytest.raises(TrainingError, match=r"The validation part has 1 of 4 photographs; it needs 2 or more"):
+    with pytest.raises(TrainingError, match=r"The validation subset has 1 of 4 photographs; it needs 2 or more"):
         run(table.iloc[:4].reset_index(drop=True), tmp_path / "out", changed(fractions=(0.5, 0.25, 0.25)))
 
 
@@ -411,7 +434,7 @@ def test_unreadable_photographs_are_left_out(table, tmp_path, given):
 
 def test_a_cache_that_is_shared(table, tmp_path):
     for out in ("one", "two"):
-        run(table, tmp_path / out, cache=tmp_path / "cache")
+        run(table, tmp_path / out, runtime=Runtime("cpu", cache=tmp_path / "cache"))
         assert not (tmp_path / out / "cache").exists()
     assert len(list((tmp_path / "cache").glob("*.npy"))) == 2
 
@@ -451,7 +474,7 @@ def test_killed_between_training_and_saving(table, tmp_path, monkeypatch, values
     with monkeypatch.context() as patch:
         pretend(patch, values)
         run(table, tmp_path / "whole", config)
-        patch.setattr(training, "_finish", lambda *args: (_ for _ in ()).throw(MemoryError))
+        patch.setattr(finishing, "finish", lambda *args: (_ for _ in ()).throw(MemoryError))
         with pytest.raises(MemoryError):
             run(table, tmp_path / "out", config)
         (tmp_path / "out" / "history.csv").unlink()  # it is written after the checkpoint
@@ -466,7 +489,7 @@ def test_killed_between_training_and_saving(table, tmp_path, monkeypatch, values
 
 def test_killed_between_saving_and_tidying(table, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(training.shutil, "rmtree", lambda *args: (_ for _ in ()).throw(MemoryError))
+        patch.setattr(store.shutil, "rmtree", lambda *args: (_ for _ in ()).throw(MemoryError))
         with pytest.raises(MemoryError):
             run(table, tmp_path / "out")
     run(table, tmp_path / "out")
@@ -479,7 +502,7 @@ import os, signal, sys
 sys.path.insert(0, {str(HERE.parent)!r})
 from toys import TOYS, read_csv
 from memviz.models import registry
-from memviz.training import Runtime, TrainConfig, train
+from memviz.training import Runtime, Start, TrainConfig, TrainingJob, fit, store, train
 from memviz.training.module import Regression
 
 registry.ARCHITECTURES.update(TOYS)
@@ -505,7 +528,8 @@ def step(self, batch, number, original=Regression.training_step):
         os.kill(os.getpid(), signal.SIGKILL)
     return original(self, batch, number)
 Regression.training_step = step
-train("toy-retrain", read_csv(folder + "/bright.csv"), out, TrainConfig(**settings), runtime=Runtime("cpu"))
+job = TrainingJob("toy-retrain", read_csv(folder + "/bright.csv"), TrainConfig(**settings), runtime=Runtime("cpu"))
+train(job, out)
 """
 
 
@@ -642,8 +666,8 @@ def test_tensorboard(table, tmp_path):
 WANDB = """
 import wandb
 for number in range(2):
-    train("toy", read_csv(folder + "/bright.csv"), f"{out}/{number}", TrainConfig(**settings | {"seed": number}),
-          runtime=Runtime("cpu", logger="wandb"))
+    config, runtime = TrainConfig(**settings | {"seed": number}), Runtime("cpu", logger="wandb")
+    train(TrainingJob("toy", read_csv(folder + "/bright.csv"), config, runtime=runtime), f"{out}/{number}")
     assert wandb.run is None
 """
 
@@ -664,7 +688,7 @@ def test_wandb_offline(table, tmp_path):
 TWO = """
 settings = {**settings, "flip": False, "batch_size": 4, "fractions": (0.6, 0.225, 0.175), "cache_frozen": %s}
 runtime = Runtime("cpu", devices=2)
-model = train("toy", read_csv(folder + "/bright.csv"), out, TrainConfig(**settings), runtime=runtime)
+model = train(TrainingJob("toy", read_csv(folder + "/bright.csv"), TrainConfig(**settings), runtime=runtime), out)
 print("done", model.card.metrics["epoch"])
 """
 

@@ -1,0 +1,79 @@
+"""The end of a training: the test subset is evaluated, and the model saved with its card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from memviz.artefacts import Manifest
+from memviz.evaluation import evaluate
+from memviz.images import Split
+from memviz.images.split import SUBSETS
+from memviz.models import Model, ModelCard, save_trained
+from memviz.training.data import Photographs
+from memviz.training.job import TrainingJob
+from memviz.training.store import PHOTOGRAPHS, SPLIT
+from memviz.training.teacher import Teacher
+
+
+def finish(
+    job: TrainingJob,
+    manifest: Manifest,
+    start: Model,
+    trained: Model,
+    history: list[dict[str, float]],
+    photographs: Photographs,
+    out: Path,
+) -> None:
+    """Evaluates the trained model on the test subset, and saves it with its card.
+
+    Args:
+        job, manifest: what was asked for.
+        start: the model that it came from, which tells of its own past.
+        trained: with the weights of the best epoch.
+        history: a row an epoch.
+        photographs: those of the training.
+        out: the training's folder.
+    """
+    trained = trained.to(job.runtime.device)
+    divided, listed = Split.load(out / SPLIT), pd.read_csv(out / PHOTOGRAPHS)
+    counts: dict[str, int] = {name: int((listed["subset"] == name).sum()) for name in SUBSETS}
+    best = max(history, key=lambda row: row["val_spearman"])
+    metrics: dict[str, float | None] = {name: best[name] for name in ("val_spearman", "val_mse", "epoch")}
+    dataset = photographs.opened[0].attrs.get("dataset", {})
+    given = {name: manifest.config[name] for name in ("options", "backbones", "runtime", "start")}
+    begun = {"weights": given["start"], "fingerprint": manifest.weights, "backbones": given["backbones"]}
+    if job.initialized:
+        begun["score"] = float(photographs.subsets["train"].scores.mean())
+    card = ModelCard(
+        architecture=start.name,
+        options=given["options"],
+        data={**dataset, "photographs": sum(counts.values()), "list": PHOTOGRAPHS},
+        split={"seed": divided.seed, "fractions": list(divided.fractions), **counts, "file": SPLIT},
+        seed=job.config.seed,
+        metrics=metrics,
+        start={**begun, **_lineage(start)},
+        distilled_from={**job.data.describe(), **_lineage(job.data.model)} if isinstance(job.data, Teacher) else None,
+        training=job.config.to_dict(),
+        runtime=given["runtime"],
+    )
+    test = photographs.test
+    if len(test) > 1:
+        # By the card the report knows what to warn of.
+        trained.card, trained.folder = card, out
+        report = evaluate(trained, test, workers=job.runtime.workers, progress=photographs.progress)
+        report.save(out / "test")
+        whole = report.frame().iloc[0]
+        measures = ("mse", "mae", *(f"spearman{end}" for end in ("", "_low", "_high")))
+        metrics |= {f"test_{measure}": float(whole[measure]) for measure in measures}
+    save_trained(trained, out, card)
+
+
+def _lineage(model: Model) -> dict[str, Any]:
+    """What the card of another model that comes from this one says of its training, by which leakage is found."""
+    if model.card is None or model.folder is None:
+        return {}
+    made = {"data": model.card.data, "start": model.card.start, "distilled_from": model.card.distilled_from}
+    return {"folder": str(model.folder.absolute()), **made}
