@@ -58,7 +58,7 @@ def main() -> None:
     network = private_copy(model.module)
     pictures = torch.rand(options.batch, 3, *model.inputs.size, generator=torch.Generator().manual_seed(0))
     pictures = pictures.to(memory_format=torch.channels_last)
-    maxima = Maxima(layers, options.batch, torch.device("cpu"))
+    maxima = Maxima(layers, model.inputs.size, options.batch, torch.device("cpu"))
     numbers = torch.arange(options.batch)
 
     def bare() -> Seconds:

@@ -53,7 +53,7 @@ def gallery(
 
 def default_renders(index: Index, recipe: Recipe) -> Path:
     """Where a recipe's renders are kept: beside the index, apart from those of other weights or settings."""
-    network = f"{index.manifest['model']}-{index.manifest['weights'][:8]}"
+    network = f"{index.manifest.model}-{str(index.manifest.weights)[:8]}"
     look = f"{recipe.render.size}px-{recipe.render.steps}steps-seed{recipe.render.seed}"
     return index.path.resolve().parent / "renders" / network / look
 

@@ -28,7 +28,7 @@ def index(
     batch_size: BatchSize = 16,
     workers: Workers = 2,
 ) -> None:
-    """Find the photographs that excite each unit of each layer most. Interrupted, it goes on where it was."""
+    """Find the photographs that excite each unit of each layer most. Interrupted, it continues where it was."""
     from memviz.cli.common import read_model
     from memviz.index import build_index
 
@@ -43,6 +43,8 @@ def index(
         workers=workers,
         progress=True,
     )
-    readable = built.manifest["images"] - built.manifest["unreadable"]
-    units = sum(layer.channels for layer in built.layers)
-    typer.echo(f"{readable} photographs, {len(built.layers)} layers, {units} units: {out}")
+    result, units = built.result, sum(layer.channels for layer in built.layers)
+    left_out = ((result.unreadable, "unreadable"), (result.copies, "copies of others"))
+    notes = ", ".join(f"{count} {why}" for count, why in left_out if count)
+    ranked = f"{result.photographs} photographs{f' (left out: {notes})' if notes else ''}"
+    typer.echo(f"{ranked}, {len(built.layers)} layers, {units} units: {out}")

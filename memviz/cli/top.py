@@ -7,6 +7,11 @@ from typing import Annotated
 
 import typer
 
+Photos = Annotated[
+    Path | None,
+    typer.Option(help="The folder below which the index's photographs lie now, if they moved.", show_default=False),
+]
+
 
 def top(
     index: Annotated[Path, typer.Argument(help="Folder of an index.", show_default=False)],
@@ -15,22 +20,23 @@ def top(
     lowest: Annotated[bool, typer.Option(help="The photographs that excite it least.")] = False,
     crops: Annotated[Path | None, typer.Option(help="Also write what the unit saw as PNG into this folder.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write the table to this file.")] = None,
+    photos: Photos = None,
 ) -> None:
     """Show the photographs that excite a unit most."""
     from memviz.cli.common import echo_table
     from memviz.files import replacing
     from memviz.index import load_index
+    from memviz.layers.unit import Unit
 
-    address, mark, number = unit.rpartition(":")
-    if not mark or not number.isdigit():
-        raise typer.BadParameter(f"{unit!r}: write a unit as address:number, such as resnet.layer3.20:5.")
-    opened = load_index(index)
-    table = (opened.bottom if lowest else opened.top)(address, int(number), count)
+    opened = load_index(index, photos)
+    asked = Unit.parse(unit, opened.layers)
+    table = (opened.bottom if lowest else opened.top)(asked, count)
     if csv:
         with replacing(csv) as temporary:
             table.to_csv(temporary, index=False)
     echo_table(table)
     if crops:
-        for rank, crop in enumerate(opened.crops(address, int(number), len(table), lowest=lowest), start=1):
-            with replacing(crops / f"{address}-{number}-{'bottom' if lowest else 'top'}{rank:02d}.png") as temporary:
+        side = "bottom" if lowest else "top"
+        for rank, crop in enumerate(opened.crops(asked, len(table), lowest=lowest), start=1):
+            with replacing(crops / f"{asked.stem}-{side}{rank:02d}.png") as temporary:
                 crop.save(temporary)

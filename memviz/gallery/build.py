@@ -86,10 +86,10 @@ def _lacking(recipe: Recipe, index: Index, renders: Path) -> Iterator[tuple[Job,
             yield job, "not rendered"
             continue
         saved = load_renders(renders / job.address)
-        if saved.manifest["weights"] != index.manifest["weights"]:
+        if saved.manifest["weights"] != index.manifest.weights:
             raise StoreError(
                 f"{renders / job.address} was rendered from other weights ({saved.manifest['weights'][:12]}) than the "
-                f"index {index.path} ({index.manifest['weights'][:12]}). Render again into another folder, or give "
+                f"index {index.path} ({str(index.manifest.weights)[:12]}). Render again into another folder, or give "
                 "the index of those weights."
             )
         asked = asdict(job.render)
@@ -151,9 +151,9 @@ def _describe(recipe: Recipe, index: Index, saved: Mapping[str, SavedRenders], f
         intro=recipe.intro,
         caption=recipe.caption,
         model=recipe.model,
-        weights=index.manifest["weights"],
-        target=index.manifest["target"],
-        photographs=index.manifest["images"] - index.manifest["unreadable"],
+        weights=str(index.manifest.weights),
+        target=index.config.target,
+        photographs=index.result.photographs,
         sections=tuple(
             Section(row.label, tuple(group(choice) for choice in found))
             for row, found in zip(recipe.rows, rows, strict=True)
@@ -162,10 +162,8 @@ def _describe(recipe: Recipe, index: Index, saved: Mapping[str, SavedRenders], f
         | {
             "recipe": recipe.to_dict(),
             # Not the photographs' folder: a page that is published should not tell about its maker's disk.
-            "index": {
-                key: index.manifest.get(key)
-                for key in ("model", "weights", "images", "unreadable", "k", "created", "versions")
-            }
+            "index": {key: getattr(index.manifest, key) for key in ("model", "weights", "created", "versions")}
+            | {"photographs": index.result.photographs, "unreadable": index.result.unreadable, "k": index.config.k}
             | {"inputs": _inputs(index)},
             "renders": {
                 address: {key: of.manifest.get(key) for key in ("weights", "config", "seed", "created", "versions")}
@@ -217,8 +215,8 @@ def _unit(
 
 
 def _photos(layer: Layer, unit: int, stem: str, index: Index, folder: Path) -> Iterator[Photo]:
-    top = index.top(layer.address, unit, PHOTOS)
-    crops = index.crops(layer.address, unit, PHOTOS, CROP_SIZE)
+    top = index.layer(layer.address).top(unit, PHOTOS)
+    crops = index.layer(layer.address).crops(unit, PHOTOS, CROP_SIZE)
     for rank, (row, crop) in enumerate(zip(top.itertuples(), crops, strict=True), start=1):
         picture = f"{stem}-top{rank}.jpg"
         crop.save(folder / picture, quality=88)

@@ -94,7 +94,7 @@ class Recipe:
 
     def resolve(self, index: Index) -> tuple[tuple[Choice, ...], ...]:
         """The layers and units of each row, as found in `index`; the same index gives the same choice."""
-        given = index.manifest["model"]
+        given = index.manifest.model
         if given != self.model:
             raise RecipeError(
                 f"The recipe {self.title!r} is about the model {self.model!r}, but the index is of {given!r}. "
@@ -308,5 +308,5 @@ def _units(units: tuple[int, ...] | str, layer: Layer, index: Index) -> tuple[in
         lively=stats["peak"] >= stats["peak"].median(),
         selectivity=(stats["peak"] - stats["mean"]) / stats["std"],
     )
-    ranked = stats.sort_values(["lively", "selectivity", "unit"], ascending=[False, False, True])
-    return tuple(int(unit) for unit in ranked["unit"][:count])
+    ranked = stats.sort_values(["lively", "selectivity", "channel"], ascending=[False, False, True])
+    return tuple(int(unit) for unit in ranked["channel"][:count])

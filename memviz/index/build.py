@@ -1,29 +1,35 @@
-"""From a folder of photographs to an index: what is wanted, what is there already, and the pass between."""
+"""From photographs to an index: what is wanted, what is there already, and the pass between."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import pickle
 import shutil
+import time
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from memviz.artefacts import MANIFEST, Manifest, check_folder, claim, heal, locked, partial_folder, publish
 from memviz.errors import ImageError, LayerError, StoreError
-from memviz.files import provenance, read_json, replacing, write_json
-from memviz.images import list_images
+from memviz.index.photographs import MISNAMED, Photographs, originals
+from memviz.index.query import Index, load_index
 from memviz.index.scan import ScanState, scan
-from memviz.index.store import Index, load_index, partial_folder, write_index
+from memviz.index.store import FILES, FORMAT, KIND, IndexConfig, IndexResult, positive, write_tables
 from memviz.index.topk import TopK
 from memviz.layers import Layer
 from memviz.models import Model
-from memviz.models.score_spec import IDENTITY
+from memviz.progress import Advance
 from memviz.progress import progress as show_progress
+
+# Saving the state of a whole ResMem (77 thousand units) takes some tenths of a second.
+SAVE_EVERY_SECONDS = 15.0
+_STATE = "state.pt"
+_WORDS = {"config.photographs": "photographs were added, removed or changed since"}
 
 
 def build_index(
@@ -39,10 +45,11 @@ def build_index(
 ) -> Index:
     """Finds, in one pass, the photographs that excite each unit of the watched layers most and least.
 
-    A unit's activation on a photograph is the spatial maximum of the signed output of its layer; its place is
-    the first maximum in row order. The ranking is exact, and equal activations are ranked in the order of the
-    photographs. Interrupted in whatever way, the same call continues from `<out>.partial`; `out` appears only
-    when the index is complete, and from then on the same call returns it at once.
+    A unit's activation on a photograph is its peak, as `memviz.layers.unit` defines it: over the positions whose
+    receptive field lies inside the picture, where the layer has such; its place is the first in row order. The ranking
+    is exact, and equal activations are ranked in the order of the photographs. Of files with the same bytes the first
+    is ranked, and `Index.images` names the others. Interrupted in whatever way, the same call continues from
+    `<out>.partial`; `out` appears only when the index is complete, and from then on the same call returns it at once.
 
     Args:
         model: the network; it stays as it is.
@@ -60,70 +67,39 @@ def build_index(
     Raises:
         LayerError: a layer that the model does not have.
         ImageError: no photograph was found, or none could be read.
-        ModelError: an activation is not finite, or a model with an `output` does not give one number a picture.
-        StoreError: `out` or `<out>.partial` is of other weights, photographs or settings, or of something else.
+        ModelError: an activation is not finite, or a model with a `target` does not give one number a picture.
+        StoreError: `out` or `<out>.partial` is of other weights, photographs or settings, or of something else, or
+            another process is making this index.
 
     Example:
         >>> import memviz
         >>> model = memviz.load_model("resmem")  # doctest: +SKIP
         >>> index = memviz.build_index(model, "photos/", out="runs/photos")  # doctest: +SKIP
     """
-    if k < 1:
-        raise StoreError(f"k={k} keeps no photographs: give 1 or more.")
+    k = positive(k, "k", "photographs")
     out = Path(os.path.abspath(out))
     watched = _watched(model, layers)
-    paths = [Path(os.path.abspath(path)) for path in list_images(sources)]
-    root = Path(os.path.commonpath([path.parent for path in paths]))
-    names = [path.relative_to(root).as_posix() for path in paths]
-    key = {
-        "weights": model.fingerprint(),
-        "inputs": model.inputs.to_dict(),
-        "target": model.target,
-        # Null for most, so that indexes from before there was this field stay valid.
-        "score_spec": None if model.score_spec == IDENTITY else model.score_spec.to_dict(),
-        "layers": [layer.address for layer in watched],
-        "k": k,
-        "root": str(root),
-        "files": _fingerprint(paths, names),
-    }
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        return _existing(out, key)
-
+    photographs = Photographs.find(sources)
+    config = IndexConfig(tuple(watched), k, photographs.fingerprint(), model.target, model.score_spec.to_dict())
+    manifest = Manifest(KIND, FORMAT, model.name, model.fingerprint(), model.inputs.to_dict(), asdict(config))
+    heal(out)
     partial = partial_folder(out)
-    _claim(partial, key)
-    # Apple's GPUs lack the 64-bit floating point numbers in which means are taken.
-    device = torch.device("cpu") if model.device.type == "mps" else model.device
-    findings = _saved(partial, device) or ScanState(TopK(sum(layer.channels for layer in watched), k, device))
-    with show_progress("Indexing", len(paths) - findings.done, "images", progress) as advance:
-        scan(model, watched, paths, findings, lambda: _save(partial, findings), advance, batch_size, workers)
-    if findings.errors:
-        if len(findings.errors) == len(paths):
+    if _is_there(out, manifest):
+        _remove_leftover(partial, manifest)
+        return load_index(out, photographs.root)
+    manifest = claim(partial, manifest, _WORDS)
+    with locked(partial):
+        if _is_there(out, manifest):  # another process has finished it meanwhile
             shutil.rmtree(partial)
-            raise ImageError(f"None of the {len(paths)} photographs can be read: {_named(findings.errors, names)}.")
-        warnings.warn(
-            f"{len(findings.errors)} of {len(paths)} photographs cannot be read and were left out of the index: "
-            f"{_named(findings.errors, names)}.",
-            stacklevel=2,
-        )
-
-    manifest = key | {
-        "model": model.name,
-        "images": len(paths),
-        "unreadable": len(findings.errors),
-        "layers": [layer.to_dict() for layer in watched],
-        **provenance(),
-    }
-    columns: dict[str, list[Any]] = {
-        "path": names,
-        "width": [findings.sizes.get(image, (None, None))[0] for image in range(len(names))],
-        "height": [findings.sizes.get(image, (None, None))[1] for image in range(len(names))],
-        "prediction": [findings.predictions.get(image) for image in range(len(names))],
-        "error": [findings.errors.get(image) for image in range(len(names))],
-    }
-    write_index(partial / "index", manifest, columns, watched, findings.state)
-    os.replace(partial / "index", out)
-    shutil.rmtree(partial)
-    return load_index(out)
+            return load_index(out, photographs.root)
+        if not manifest.result:  # else it was killed between its last file and its publication
+            result = _make(model, config, photographs, partial, batch_size, workers, progress)
+            manifest.finished(**asdict(result)).write(partial)
+        for path in partial.iterdir():
+            if path.name not in FILES:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        publish(out)
+    return load_index(out, photographs.root)
 
 
 def _watched(model: Model, layers: str | Iterable[str | Layer] | None) -> list[Layer]:
@@ -138,87 +114,111 @@ def _watched(model: Model, layers: str | Iterable[str | Layer] | None) -> list[L
     return [layer for layer in model.layers if layer.address in wanted]
 
 
-def _fingerprint(paths: Sequence[Path], names: Sequence[str]) -> str:
-    """SHA-256 of the photographs' names, sizes and times of change."""
-    digest = hashlib.sha256()
-    for path, name in zip(paths, names, strict=True):
-        try:
-            about = path.stat()
-            entry = [name, about.st_size, about.st_mtime_ns]
-        except OSError:  # a broken link, which the pass will report as unreadable
-            entry = [name, None, None]
-        digest.update(json.dumps(entry).encode())
-    return digest.hexdigest()
-
-
-def _named(errors: Mapping[int, str], names: Sequence[str]) -> str:
-    """The first five unreadable photographs and why, and how many more there are."""
-    few = "; ".join(f"{names[image]} ({reason})" for image, reason in list(errors.items())[:5])
-    return f"{few}; and {len(errors) - 5} more" if len(errors) > 5 else few
-
-
-def _existing(out: Path, key: Mapping[str, Any]) -> Index:
-    """The index in `out`, if it is the one that is wanted."""
-    if not (out / "manifest.json").is_file():
+def _is_there(out: Path, manifest: Manifest) -> bool:
+    """Whether `out` is the index that is wanted; a `StoreError` if it is something else."""
+    check_folder(out)
+    if not out.is_dir() or not os.listdir(out):
+        return False
+    if not (out / MANIFEST).is_file():
         raise StoreError(f"{out} exists and is not an index. Choose another folder for the index.")
-    index = load_index(out)
-    there = index.manifest | {"layers": [layer.address for layer in index.layers]}
-    if differences := _differences(there, key):
-        raise StoreError(
-            f"{out} already holds another index: {differences}. Choose another folder, or delete that one."
+    claim(out, manifest, _WORDS)
+    return True
+
+
+def _remove_leftover(partial: Path, manifest: Manifest) -> None:
+    """Removes the beginning of an index that is finished, unless another process works on it."""
+    if (partial / MANIFEST).is_file():
+        with suppress(StoreError):
+            if not Manifest.read(partial, KIND, FORMAT).differences(manifest):
+                with locked(partial):
+                    shutil.rmtree(partial)
+
+
+def _make(
+    model: Model,
+    config: IndexConfig,
+    photographs: Photographs,
+    partial: Path,
+    batch_size: int,
+    workers: int,
+    progress: bool | None,
+) -> IndexResult:
+    """Scans what the state in `partial` does not know yet, and writes the tables there."""
+    with show_progress("Reading", len(photographs.paths), "files", progress) as advance:
+        hashes = photographs.contents(workers, advance)
+    first = originals(hashes)
+    scanned = [place for place in sorted(set(first)) if place not in photographs.misnamed]
+    paths = [photographs.paths[place] for place in scanned]
+    # Apple's GPUs lack the 64-bit floating point numbers in which means are taken.
+    device = torch.device("cpu") if model.device.type == "mps" else model.device
+    saved = partial / _STATE
+    if saved.exists():
+        state = ScanState.load(saved, device)
+    else:
+        state = ScanState(TopK(sum(layer.channels for layer in config.layers), config.k, device))
+    with show_progress("Indexing", len(paths) - state.done, "images", progress) as advance:
+        report = _saving(state, saved, advance)
+        scan(model, config.layers, paths, range(len(paths)), state, report, batch_size, workers)
+
+    columns = _columns(photographs, hashes, first, {place: number for number, place in enumerate(scanned)}, state)
+    unreadable = {name: error for name, error in zip(columns["path"], columns["error"], strict=True) if error}
+    if len(unreadable) == len(first):
+        shutil.rmtree(partial)
+        raise ImageError(f"None of the {len(first)} photographs can be read: {_named(unreadable)}.")
+    if unreadable:
+        warnings.warn(
+            f"{len(unreadable)} of {len(first)} photographs cannot be read and were left out of the index: "
+            f"{_named(unreadable)}.",
+            stacklevel=3,
         )
-    return index
+    write_tables(partial, columns, config.layers, state.ranking, scanned)
+    copies = sum(name is not None for name in columns["copy_of"])
+    return IndexResult(len(first) - len(unreadable) - copies, len(unreadable), copies, str(photographs.root))
 
 
-def _claim(partial: Path, key: Mapping[str, Any]) -> None:
-    """Makes `<out>.partial` ours, or finds that it is."""
-    mark = partial / "key.json"
-    if mark.is_file():
-        if differences := _differences(read_json(mark), key):
-            raise StoreError(
-                f"{partial} holds the beginning of another index: {differences}. Repeat the call that began it, "
-                "delete it, or choose another folder."
-            )
-        return
-    # Also a folder that a kill left before its first file was complete.
-    if partial.exists() and not (
-        partial.is_dir() and all(file.name.startswith(".writing-") for file in partial.iterdir())
-    ):
-        raise StoreError(f"{partial} is in the way and is no unfinished index. Move it, or choose another folder.")
-    write_json(mark, key)
+def _saving(state: ScanState, path: Path, advance: Advance) -> Callable[[int], None]:
+    """What is done after each batch: progress is shown, and the state saved now and then."""
+    last = time.monotonic()
+
+    def report(count: int) -> None:
+        nonlocal last
+        if not state.ranking.waiting and time.monotonic() - last >= SAVE_EVERY_SECONDS:
+            state.save(path)
+            last = time.monotonic()
+        advance(count)
+
+    return report
 
 
-def _save(partial: Path, findings: ScanState) -> None:
-    with replacing(partial / "state.pt") as temporary:
-        torch.save(findings.to_dict(), temporary)
+def _columns(
+    photographs: Photographs, hashes: list[str | None], first: list[int], numbers: Mapping[int, int], state: ScanState
+) -> dict[str, list[Any]]:
+    """The columns of `images.parquet`.
+
+    Args:
+        photographs: all files.
+        hashes, first: of each its SHA-256, and the first file with the same bytes.
+        numbers: of the scanned ones, by which `state` knows them.
+        state: of the finished pass.
+    """
+    known = [numbers.get(place) for place in first]
+    errors = [MISNAMED if number is None else state.errors.get(number) for number in known]
+    sizes = [(None, None) if number is None else state.sizes.get(number, (None, None)) for number in known]
+    return {
+        "path": list(photographs.names),
+        "width": [size[0] for size in sizes],
+        "height": [size[1] for size in sizes],
+        "prediction": [None if number is None else state.predictions.get(number) for number in known],
+        "error": errors,
+        "sha256": hashes,
+        "copy_of": [
+            None if error or original == place else photographs.names[original]
+            for place, (original, error) in enumerate(zip(first, errors, strict=True))
+        ],
+    }
 
 
-def _saved(partial: Path, device: torch.device) -> ScanState | None:
-    path = partial / "state.pt"
-    if not path.exists():
-        return None
-    try:
-        return ScanState.from_dict(torch.load(path, weights_only=True), device)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, LookupError, TypeError) as error:
-        raise StoreError(f"{path} is damaged ({error}). Delete {partial} to begin anew.") from error
-
-
-def _differences(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """In which of the things that make an index two of them differ; "" if in none."""
-    found = []
-    for name, value in json.loads(json.dumps(wanted)).items():
-        other = there.get(name)
-        if other == value:
-            continue
-        if name == "weights":
-            found.append(f"its weights are {str(other)[:12]}, not {value[:12]}")
-        elif name == "layers":
-            found.append(f"it watches {len(other or [])} layers that are not the {len(value)} asked for")
-        elif name == "inputs":
-            fields = [field for field in value | (other or {}) if value.get(field) != (other or {}).get(field)]
-            found.append(f"its inputs differ in {', '.join(fields)}")
-        elif name == "files":
-            found.append("photographs were added, removed or changed since")
-        else:
-            found.append(f"its {name} is {other!r}, not {value!r}")
-    return "; ".join(found)
+def _named(errors: Mapping[str, str]) -> str:
+    """The first five unreadable photographs and why, and how many more there are."""
+    few = "; ".join(f"{name} ({reason})" for name, reason in list(errors.items())[:5])
+    return f"{few}; and {len(errors) - 5} more" if len(errors) > 5 else few

@@ -1,67 +1,132 @@
-"""One pass over the photographs that ranks them for every unit of every watched layer."""
+"""One pass over photographs that ranks them for every unit of every watched layer."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+import os
+import pickle
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from memviz.errors import ModelError
+from memviz.errors import ModelError, StoreError
+from memviz.files import replacing
 from memviz.images import Batch, stream
 from memviz.index.topk import BUFFER, TopK
 from memviz.layers import Layer, observe, private_copy
 from memviz.models import Model
-from memviz.progress import Advance
-
-# Saving the state of a whole ResMem (77 thousand units) takes some tenths of a second.
-SAVE_EVERY_SECONDS = 15.0
 
 
 @dataclass
 class ScanState:
-    """What a pass has found so far; photographs are numbered by their place in the list.
+    """What is known of some of the photographs, which are numbered by their place in the list.
+
+    States of other photographs of the same list can be merged, in any order: the ranking is then that of one pass over
+    all of them, and mean and deviation are equal up to the rounding of double precision.
 
     Attributes:
-        state: the ranking of the units of all watched layers, one layer after the other.
-        done: how many photographs were read, or found unreadable.
+        ranking: of the units of all watched layers, one layer after the other.
+        ranges: the photographs that were read or found unreadable, as (start, stop), sorted, with gaps between them.
         predictions: the model's own score.
         sizes: (width, height) of the upright photograph.
         errors: why a photograph could not be read.
     """
 
-    state: TopK
-    done: int = 0
+    ranking: TopK
+    ranges: list[tuple[int, int]] = field(default_factory=list)
     predictions: dict[int, float] = field(default_factory=dict)
     sizes: dict[int, tuple[int, int]] = field(default_factory=dict)
     errors: dict[int, str] = field(default_factory=dict)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data and tensors, for `torch.save`."""
-        return vars(self) | {"state": self.state.to_dict()}
+    @property
+    def done(self) -> int:
+        """How many photographs were read or found unreadable."""
+        return sum(stop - start for start, stop in self.ranges)
+
+    def rest(self, photographs: range) -> range:
+        """What is left of a range of photographs whose first part is done."""
+        stops = [stop for start, stop in self.ranges if start <= photographs.start < stop]
+        return range(max(photographs.start, *stops) if stops else photographs.start, photographs.stop)
+
+    def add(self, start: int, stop: int) -> None:
+        """Marks photographs as done.
+
+        Raises:
+            StoreError: some of them are done already, and would be counted twice.
+        """
+        joined: list[tuple[int, int]] = []
+        for first, last in sorted([*self.ranges, (start, stop)]):
+            if joined and first < joined[-1][1]:
+                raise StoreError(
+                    f"Photographs {first} to {min(last, joined[-1][1]) - 1} were scanned twice: give each to one shard."
+                )
+            if joined and first == joined[-1][1]:
+                joined[-1] = joined[-1][0], last
+            else:
+                joined.append((first, last))
+        self.ranges = joined
+
+    def merge(self, other: ScanState) -> None:
+        """Takes over what `other` found in other photographs.
+
+        Raises:
+            StoreError: the states have photographs in common, or watch other units or with another k.
+        """
+        before = self.ranges
+        try:
+            for start, stop in other.ranges:
+                self.add(start, stop)
+            self.ranking.merge(other.ranking)
+        except StoreError:
+            self.ranges = before
+            raise
+        self.predictions |= other.predictions
+        self.sizes |= other.sizes
+        self.errors |= other.errors
+
+    def save(self, path: Path) -> None:
+        """Writes the state, whole or not at all."""
+        with replacing(path) as temporary:
+            torch.save(vars(self) | {"ranking": self.ranking.to_dict()}, temporary)
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any], device: torch.device) -> ScanState:
-        """The findings that `to_dict` described."""
-        return cls(**{**data, "state": TopK.from_dict(data["state"], device)})
+    def load(cls, path: Path, device: torch.device | str = "cpu") -> ScanState:
+        """The state in a file.
+
+        Raises:
+            StoreError: the file is damaged.
+        """
+        try:
+            data = torch.load(path, weights_only=True)
+            return cls(**{**data, "ranking": TopK.from_dict(data["ranking"], device)})
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, LookupError, TypeError) as error:
+            raise StoreError(f"{path} is damaged ({error}). Delete {path.parent} to begin anew.") from error
 
 
 class Maxima:
-    """The spatial maxima of one batch, taken from each layer at the moment when it runs.
+    """The units' activations on one batch, taken from each layer at the moment when it runs.
 
-    The layers' outputs are not kept: only `values` and `positions`, both (N, units), where a position is
-    `y * width + x` of the first maximum in row order. What a layer did not give is NaN.
+    A unit's activation is the peak over the interior of its map, as `memviz.layers.unit` defines it. The layers'
+    outputs are not kept: only `values` and `positions`, both (N, units), where a position is `y * width + x` of the
+    first maximum in row order, in the whole map. What a layer did not give is NaN.
+
+    Args:
+        layers: the watched layers.
+        input_size: (height, width) of the network's input.
+        batch_size: the most pictures in one forward pass.
+        device: where `values` and `positions` live.
     """
 
-    def __init__(self, layers: Sequence[Layer], batch_size: int, device: torch.device) -> None:
+    def __init__(
+        self, layers: Sequence[Layer], input_size: tuple[int, int], batch_size: int, device: torch.device
+    ) -> None:
         self.layers = layers
+        self.input_size = input_size
         units = sum(layer.channels for layer in layers)
         self.values = torch.empty(batch_size, units, device=device)
         self.positions = torch.empty(batch_size, units, dtype=torch.int32, device=device)
@@ -71,12 +136,19 @@ class Maxima:
         found: dict[str, Callable[[Tensor], None]] = {}
         start = 0
         for layer in self.layers:
-            found[layer.address] = partial(self._take, slice(start, start + layer.channels))
+            units = slice(start, start + layer.channels)
+            found[layer.address] = partial(self._take, units, (layer.height, layer.width), self._interior(layer))
             start += layer.channels
         return found
 
-    def _take(self, units: slice, output: Tensor) -> None:
-        values, positions = spatial_maximum(output)
+    def _interior(self, layer: Layer) -> tuple[slice, slice] | None:
+        rows, columns = layer.interior(self.input_size)
+        whole = (rows, columns) == (slice(0, layer.height), slice(0, layer.width))
+        return None if whole else (rows, columns)
+
+    def _take(self, units: slice, size: tuple[int, int], interior: tuple[slice, slice] | None, output: Tensor) -> None:
+        # A module that runs more than once, on maps of other sizes first: its last call is what counts.
+        values, positions = spatial_maximum(output, interior if output.shape[2:] == size else None)
         self.values[: len(values), units] = values
         self.positions[: len(values), units] = positions
 
@@ -100,73 +172,95 @@ class Maxima:
         )
 
 
-def spatial_maximum(output: Tensor) -> tuple[Tensor, Tensor]:
+def spatial_maximum(output: Tensor, inside: tuple[slice, slice] | None = None) -> tuple[Tensor, Tensor]:
     """The maximum of each map (N, C, H, W), and where it is first reached in row order, `y * W + x`.
 
-    Both are (N, C); a vector (N, C) is its own maximum, at 0. NaN anywhere in a map gives NaN.
+    Both are (N, C); a vector (N, C) is its own maximum, at 0. NaN among the positions gives NaN.
+
+    Args:
+        output: the maps, in any memory layout.
+        inside: the rows and columns that are looked at; None for all.
 
     >>> maps = torch.tensor([[[[0.0, 2.0], [2.0, 1.0]]]])
-    >>> spatial_maximum(maps)
-    (tensor([[2.]]), tensor([[1]]))
+    >>> spatial_maximum(maps), spatial_maximum(maps, (slice(1, 2), slice(0, 2)))
+    ((tensor([[2.]]), tensor([[1]])), (tensor([[2.]]), tensor([[2]])))
     """
     if output.dim() == 2:
         return output, torch.zeros_like(output, dtype=torch.int64)
+    if inside is None:
+        return _pooled(output)
+    # Pooling copies a slice first. On a processor it does so for one picture at a time, which stays in the cache:
+    # for all 16 of a batch at once it takes ten times longer.
+    pictures = torch.split(output[:, :, *inside], 1 if output.device.type == "cpu" else len(output))
+    values, positions = (torch.cat(each) for each in zip(*map(_pooled, pictures), strict=True))
+    rows, columns = inside
+    width = columns.stop - columns.start
+    place = positions // width * (output.shape[3] - width) + positions
+    return values, place + rows.start * output.shape[3] + columns.start
+
+
+def _pooled(maps: Tensor) -> tuple[Tensor, Tensor]:
     # On channels_last maps pooling runs at the memory's speed, ten times faster than Tensor.max.
-    values, positions = functional.max_pool2d(output, output.shape[2:], return_indices=True)
+    values, positions = functional.max_pool2d(maps, maps.shape[2:], return_indices=True)
     return values.flatten(1), positions.flatten(1)
 
 
 def scan(
     model: Model,
     layers: Sequence[Layer],
-    paths: Sequence[Path],
-    findings: ScanState,
-    save: Callable[[], None],
-    advance: Advance,
+    paths: Sequence[str | os.PathLike[str]],
+    photographs: range,
+    state: ScanState,
+    report: Callable[[int], None],
     batch_size: int,
     workers: int,
 ) -> None:
-    """Brings `findings` from its `done` to the end of `paths`, in one forward pass a batch.
+    """Adds a range of photographs to `state`, in one forward pass a batch; what the state has of its start is not
+    read again.
 
     Args:
         model: the network; a private copy of it runs.
         layers: the watched layers.
         paths: all photographs.
-        findings: changed in place.
-        save: called now and then, when `findings` are those of its `done` first photographs.
-        advance: told of each batch.
+        photographs: the range of them to scan.
+        state: changed in place.
+        report: called after each batch with the number of its photographs; `state` may then be saved where
+            `state.ranking.waiting` is 0.
         batch_size: photographs in one forward pass.
         workers: threads that decode.
     """
-    batches = stream(paths, model.inputs.crops_from_pil, batch_size, workers=workers, start=findings.done)
+    left = state.rest(photographs)
+    chosen = [Path(path) for path in paths[: photographs.stop]]
+    batches = stream(chosen, model.inputs.crops_from_pil, batch_size, workers=workers, start=left.start)
     network = private_copy(model.module)
-    maxima = Maxima(layers, batch_size, model.device)
-    # Ranked after a fixed number of batches, so that an interrupted pass adds in the order of an uninterrupted one.
-    batches_a_flush = max(1, BUFFER // batch_size)
-    saved = time.monotonic()
-    with closing(batches), torch.inference_mode(), observe(network, maxima.callbacks()):
-        for number, batch in enumerate(batches, start=1):
-            findings.errors |= {failure.index: failure.reason for failure in batch.failures}
+    maxima = Maxima(layers, model.inputs.size, batch_size, model.device)
+    # Ranked after a fixed number of photographs, so that an interrupted pass adds in the order of an uninterrupted one.
+    flush_every = batch_size * max(1, BUFFER // batch_size)
+    done = left.start
+    # A caller's autocast would change the activations of an index that says nothing of it.
+    plain = torch.autocast(model.device.type, enabled=False)
+    with closing(batches), torch.inference_mode(), plain, observe(network, maxima.callbacks()):
+        for batch in batches:
+            count = len(batch.indices) + len(batch.failures)
+            state.errors |= {failure.index: failure.reason for failure in batch.failures}
             if len(batch.indices):
-                _take(model, network, batch, maxima, [paths[index] for index in batch.indices], findings)
-            findings.done += len(batch.indices) + len(batch.failures)
-            if number % batches_a_flush == 0:
-                findings.state.flush()
-                if time.monotonic() - saved >= SAVE_EVERY_SECONDS:
-                    save()
-                    saved = time.monotonic()
-            advance(len(batch.indices) + len(batch.failures))
+                _take(model, network, batch, maxima, [chosen[index] for index in batch.indices], state)
+            state.add(done, done + count)
+            done += count
+            if (done - photographs.start) % flush_every == 0 or done == photographs.stop:
+                state.ranking.flush()
+            report(count)
 
 
 def _take(
-    model: Model, network: torch.nn.Module, batch: Batch, maxima: Maxima, names: list[Path], findings: ScanState
+    model: Model, network: torch.nn.Module, batch: Batch, maxima: Maxima, names: list[Path], state: ScanState
 ) -> None:
     count = len(names)
     maxima.values.fill_(torch.nan)
     outputs = model.run(network, batch.pictures)  # the maxima stay those of the last, the centre crop
     maxima.check(names)
-    findings.state.update(maxima.values[:count], maxima.positions[:count], batch.indices)
+    state.ranking.update(maxima.values[:count], maxima.positions[:count], batch.indices)
     numbers = batch.indices.tolist()
-    findings.sizes |= dict(zip(numbers, batch.sizes, strict=True))
+    state.sizes |= dict(zip(numbers, batch.sizes, strict=True))
     if model.target is not None:
-        findings.predictions |= dict(zip(numbers, model.scores(outputs, count), strict=True))
+        state.predictions |= dict(zip(numbers, model.scores(outputs, count), strict=True))

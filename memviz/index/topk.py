@@ -64,6 +64,11 @@ class TopK:
         self._new_positions = torch.empty(BUFFER, units, dtype=torch.int32, device=device)
         self._new_images = torch.empty(BUFFER, dtype=torch.int64, device=device)
 
+    @property
+    def waiting(self) -> int:
+        """Images in the buffer, which are not ranked yet."""
+        return self._waiting
+
     def update(self, values: Tensor, positions: Tensor, images: Tensor) -> None:
         """Takes the activations of some images.
 

@@ -15,7 +15,7 @@ def test_the_main_job(memviz, world, tmp_path, monkeypatch):
     assert "Rendering alexnet.conv1 (1 of" in done.err
     shown = json.loads((page.parent / "gallery.json").read_text())
     assert len(shown["sections"]) >= 1
-    assert library.load_index(tmp_path / "memviz-demo/index").manifest["images"] == 12
+    assert library.load_index(tmp_path / "memviz-demo/index").result.photographs == 12
 
 
 def test_running_again_is_quick(memviz, world, tmp_path, monkeypatch):

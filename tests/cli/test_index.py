@@ -7,9 +7,9 @@ def test_makes_an_index(memviz, index, photos):
     opened = library.load_index(index)
     model = library.load_model("tiny", weights=None)
     assert [layer.address for layer in opened.layers] == [layer.address for layer in model.layers.watched()]
-    assert opened.manifest["weights"] == model.fingerprint()
-    assert opened.manifest["images"] == 12
-    assert len(opened.top("alexnet.conv2", 1)) == 9
+    assert opened.manifest.weights == model.fingerprint()
+    assert opened.result.photographs == 12
+    assert len(opened.top("alexnet.conv2:1")) == 9
 
 
 def test_says_what_it_holds(memviz, tiny, photos, tmp_path):
@@ -34,7 +34,7 @@ def test_unreadable_photographs_are_named_and_not_counted(memviz, tiny, photos, 
     (photos / "broken.jpg").write_bytes(b"\xff\xd8 no picture")
     done = memviz("index", tiny, photos, "--out", tmp_path / "x", "--weights", "random")
     assert done.code == 0
-    assert done.out.startswith("12 photographs, ")
+    assert done.out.startswith("12 photographs (left out: 1 unreadable), ")
     assert "broken.jpg" in done.err
 
 

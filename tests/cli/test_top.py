@@ -13,7 +13,7 @@ def rows(text):
 
 def test_prints_the_photographs(memviz, index):
     done = memviz("top", index, "alexnet.conv2:1")
-    expected = library.load_index(index).top("alexnet.conv2", 1)
+    expected = library.load_index(index).top("alexnet.conv2:1")
     header, *lines = rows(done.out)
     assert done.code == 0
     assert header == list(expected.columns)
@@ -25,7 +25,7 @@ def test_prints_the_photographs(memviz, index):
 
 def test_an_ordinal_the_lowest_and_a_count(memviz, index):
     done = memviz("top", index, "alexnet@2:1", "--lowest", "--top", 3)
-    expected = library.load_index(index).bottom("alexnet.conv2", 1, 3)
+    expected = library.load_index(index).bottom("alexnet.conv2:1", 3)
     header, *lines = rows(done.out)
     assert [line[header.index("path")] for line in lines] == expected["path"].tolist()
     assert len(lines) == 3
@@ -40,8 +40,8 @@ def test_writes_crops_and_a_csv(memviz, index, tmp_path, side):
     )  # fmt: skip
     assert done.code == 0, done.err
     files = sorted(path.name for path in (tmp_path / "new/crops").iterdir())
-    assert files == [f"alexnet.conv2-1-{side}01.png", f"alexnet.conv2-1-{side}02.png"]
-    expected = library.load_index(index).crops("alexnet.conv2", 1, 2, lowest=side == "bottom")
+    assert files == [f"alexnet.conv2-0001-{side}01.png", f"alexnet.conv2-0001-{side}02.png"]
+    expected = library.load_index(index).crops("alexnet.conv2:1", 2, lowest=side == "bottom")
     for name, crop in zip(files, expected, strict=True):
         assert np.array_equal(np.asarray(Image.open(tmp_path / "new/crops" / name)), np.asarray(crop))
     header, *lines = rows(done.out)
@@ -53,7 +53,7 @@ def test_writes_crops_and_a_csv(memviz, index, tmp_path, side):
     ("unit", "message"),
     [
         ("alexnet.conv22:1", "There is no layer 'alexnet.conv22'. Close names: alexnet.conv2"),
-        ("alexnet.conv2:4", "units are 0 to 3"),
+        ("alexnet.conv2:4", "units 0 to 3"),
     ],
 )
 def test_wrong_units(memviz, index, unit, message):

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from memviz.files import sha256
 from memviz.layers import Layer
 
 SIZE = 227
@@ -99,7 +100,7 @@ def index(folder: Path, pictures: list[Path], k: int = 9) -> Path:
                 for rank, image in enumerate(order[:k]):
                     row = (layer.address, unit, side, rank, values[unit, image], image, y[unit, image], x[unit, image])
                     top.append(row)
-            stats.append((layer.address, unit, values[unit].mean(), values[unit].std(), len(pictures)))
+            stats.append((layer.address, unit, values[unit].mean(), values[unit].std()))
     images = pd.DataFrame(
         {
             "image": np.arange(len(pictures), dtype=np.int32),
@@ -108,21 +109,26 @@ def index(folder: Path, pictures: list[Path], k: int = 9) -> Path:
             "height": [_size(place)[1] for place in range(len(pictures))],
             "prediction": predictions,
             "error": pd.Series([None] * len(pictures), dtype="string"),
+            "sha256": [sha256(path) for path in pictures],
+            "copy_of": pd.Series([None] * len(pictures), dtype="string"),
         }
     )
     images.to_parquet(folder / "images.parquet")
-    types = {"unit": "int32", "rank": "int16", "value": "float32", "image": "int32", "y": "int32", "x": "int32"}
-    names = ["address", "unit", "side", "rank", "value", "image", "y", "x"]
+    types = {"channel": "int32", "rank": "int16", "value": "float32", "image": "int32", "y": "int32", "x": "int32"}
+    names = ["address", "channel", "side", "rank", "value", "image", "y", "x"]
     pd.DataFrame(top, columns=names).astype(types).to_parquet(folder / "top.parquet")
-    types = {"unit": "int32", "mean": "float32", "std": "float32"}
-    pd.DataFrame(stats, columns=["address", "unit", "mean", "std", "images"]).astype(types).to_parquet(
+    types = {"channel": "int32", "mean": "float32", "std": "float32"}
+    pd.DataFrame(stats, columns=["address", "channel", "mean", "std"]).astype(types).to_parquet(
         folder / "stats.parquet"
     )
     _write(folder / "manifest.json", {
-        "kind": "memviz-index", "format": 1, "model": "resmem", "weights": WEIGHTS, "inputs": INPUTS, "k": k,
-        "images": len(pictures), "unreadable": 0, "root": str(root), "target": "memorability",
-        "layers": [layer.to_dict() for layer in layers()], "created": "2026-01-01T00:00:00+00:00",
-        "versions": {}, "platform": "",
+        "kind": "memviz-index", "format": 2, "model": "resmem", "weights": WEIGHTS, "inputs": INPUTS,
+        "config": {
+            "layers": [layer.to_dict() for layer in layers()], "k": k, "photographs": "0" * 64,
+            "target": "memorability", "score_spec": {},
+        },
+        "result": {"photographs": len(pictures), "unreadable": 0, "copies": 0, "root": str(root)},
+        "created": "2026-01-01T00:00:00+00:00", "versions": {}, "platform": "",
     })  # fmt: skip
     return folder
 

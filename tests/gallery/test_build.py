@@ -66,7 +66,7 @@ def test_everything_is_there(built: Path, plain: dict[str, Any]) -> None:
 def test_units_are_what_index_and_renders_say(plain: dict[str, Any], index: Index, renders: Path) -> None:
     unit = shown(plain)["alexnet.conv2:5"]
     record = json.loads((renders / "alexnet.conv2" / "manifest.json").read_text())["units"]["5"]
-    top = index.top("alexnet.conv2", 5, 9)
+    top = index.top("alexnet.conv2:5", 9)
     assert (unit["peak"], unit["mean"]) == (record["peak"], record["activation"])
     assert unit["best"] == pytest.approx(top["value"].iloc[0])
     assert [photo["name"] for photo in unit["photos"]] == list(top["path"])
@@ -85,7 +85,7 @@ def test_dead_and_redirected_units(plain: dict[str, Any], built: Path) -> None:
 def test_the_ring_marks_the_position_in_whole_pictures(plain: dict[str, Any], index: Index) -> None:
     units = shown(plain)
     assert all(photo["ring"] is None for photo in units["alexnet.conv2:5"]["photos"])
-    top = index.top("resnet.layer4.2", 6, 9)
+    top = index.top("resnet.layer4.2:6", 9)
     for photo, y, x in zip(units["resnet.layer4.2:6"]["photos"], top["y"], top["x"], strict=True):
         # Output i is centred on input pixel 32 i, whose centre is 0.5 px from its edge.
         assert photo["ring"] == pytest.approx([min(100, 100 * (32 * at + 0.5) / 227) for at in (x, y)], abs=0.01)
@@ -95,9 +95,9 @@ def test_it_says_where_it_came_from(plain: dict[str, Any], index: Index) -> None
     assert plain["weights"] == fakes.WEIGHTS
     assert plain["provenance"]["recipe"]["title"] == "T"
     assert plain["provenance"]["renders"]["alexnet.conv2"]["seed"] == 0
-    assert plain["provenance"]["index"]["inputs"] == index.manifest["inputs"]
+    assert plain["provenance"]["index"]["inputs"] == index.manifest.inputs
     # The photographs' folder is not published.
-    assert index.manifest["root"] not in json.dumps(plain)
+    assert str(index.photos) not in json.dumps(plain)
 
 
 def test_of_a_mean_image_only_its_checksum_is_published(index: Index, renders: Path, tmp_path: Path) -> None:

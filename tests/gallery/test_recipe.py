@@ -44,7 +44,7 @@ def test_the_papers_figures_have_the_papers_panels(index: Index) -> None:
 
 def test_selective_units_stand_out_most_in_standard_deviations(index: Index) -> None:
     recipe = parse_recipe(GRID | {"panels": [{"layer": "alexnet@4", "units": "selective:4"}]})
-    stats = index.stats("alexnet.conv4").set_index("unit")
+    stats = index.stats("alexnet.conv4").set_index("channel")
     excited = range(2, fakes.CHANNELS)  # unit 0 is never positive, unit 1 never varies
     median = stats["peak"][list(excited)].median()
     lively = [unit for unit in excited if stats["peak"][unit] >= median]
@@ -54,7 +54,7 @@ def test_selective_units_stand_out_most_in_standard_deviations(index: Index) -> 
 
 def test_faintly_excited_units_come_last(index: Index) -> None:
     recipe = parse_recipe(GRID | {"panels": [{"layer": "alexnet@4", "units": "selective:10"}]})
-    peaks = index.stats("alexnet.conv4").set_index("unit")["peak"]
+    peaks = index.stats("alexnet.conv4").set_index("channel")["peak"]
     chosen = [peaks[unit] for unit in recipe.resolve(index)[0][0].units]
     assert min(chosen[:5]) >= max(chosen[5:])
 

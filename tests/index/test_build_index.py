@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import torch
 import memviz
 from memviz.errors import ImageError, LayerError, ModelError, StoreError
 from memviz.index import Index, build, build_index, load_index, scan
+from memviz.index.scan import ScanState
 from memviz.models import InputSpec, ScoreSpec, wrap
 
 FILES = ["images.parquet", "stats.parquet", "top.parquet"]
@@ -20,7 +22,7 @@ FILES = ["images.parquet", "stats.parquet", "top.parquet"]
 
 @pytest.fixture(autouse=True)
 def save_often(monkeypatch):
-    monkeypatch.setattr(scan, "SAVE_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(build, "SAVE_EVERY_SECONDS", 0.0)
     monkeypatch.setattr(scan, "BUFFER", 4)
 
 
@@ -32,10 +34,10 @@ def test_watches_convolutions_and_blocks_and_says_where_it_comes_from(model, pho
     index = build_index(model, photos, out=tmp_path / "index", k=4, batch_size=4)
     assert [layer.address for layer in index.layers] == ["first", "block.conv", "block"]
     about = json.loads((tmp_path / "index" / "manifest.json").read_text())
-    assert (about["kind"], about["format"]) == ("memviz-index", 1)
-    assert (about["model"], about["weights"], about["k"]) == ("tiny", model.fingerprint(), 4)
-    assert (about["images"], about["unreadable"], about["target"]) == (21, 0, "memorability")
-    assert Path(about["root"]) == photos
+    assert (about["kind"], about["format"]) == ("memviz-index", 2)
+    assert (about["model"], about["weights"], about["config"]["k"]) == ("tiny", model.fingerprint(), 4)
+    assert about["config"]["target"] == "memorability"
+    assert about["result"] == {"photographs": 20, "unreadable": 0, "copies": 1, "root": str(photos)}
     assert InputSpec.from_dict(about["inputs"]) == model.inputs
     assert {"created", "versions", "platform"} <= about.keys()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["index", "photos"]
@@ -46,9 +48,9 @@ def test_batch_size_and_workers_change_nothing(model, photos, tmp_path):
     two = build_index(model, photos, out=tmp_path / "two", k=30, batch_size=13, workers=3)
     for unit in range(7):
         for side in ("top", "bottom"):
-            first, second = (getattr(index, side)("block", unit) for index in (one, two))
+            first, second = (getattr(index.layer("block"), side)(unit) for index in (one, two))
             np.testing.assert_allclose(first["value"], second["value"], rtol=1e-5)
-            assert set(first["image"]) == set(second["image"]) == set(range(21))
+            assert set(first["image"]) == set(second["image"]) == set(range(20))
 
 
 def test_of_ten_crops_the_centre_is_ranked_and_all_are_scored(model, photos, tmp_path):
@@ -58,41 +60,43 @@ def test_of_ten_crops_the_centre_is_ranked_and_all_are_scored(model, photos, tmp
     model.score_spec = ScoreSpec(mean=0.4, scale=3.0, shift=0.2, clip=(0.0, 1.0))
     ten = build_index(model, photos, out=tmp_path / "ten", k=4, batch_size=5)
     for unit in range(7):
-        one, two = (index.top("block", unit)[["image", "y", "x"]] for index in (centre, ten))
+        one, two = (index.layer("block").top(unit)[["image", "y", "x"]] for index in (centre, ten))
         assert one.equals(two)
     scores = model.score(photos)["memorability"].tolist()
     assert ten.images["prediction"].tolist() == pytest.approx(scores, abs=1e-6)
     assert ten.inputs == model.inputs
-    assert ScoreSpec.from_dict(ten.manifest["score_spec"]) == model.score_spec
-    assert centre.manifest["score_spec"] is None
+    assert ScoreSpec.from_dict(ten.config.score_spec) == model.score_spec
 
 
 def test_layers_by_ordinal_or_layer_in_executed_order(model, photos, tmp_path):
     index = build_index(model, photos, out=tmp_path / "index", layers=["@2", model.layers["first"], "score"], k=2)
     assert [layer.address for layer in index.layers] == ["first", "block.conv", "score"]
-    assert set(index.top("score", 0)["y"]) == {0}
+    assert set(index.top("score:0")["y"]) == {0}
     assert build_index(model, photos, out=tmp_path / "one", layers="first").layers[0].address == "first"
 
 
 def test_complete_index_is_returned_at_once(model, photos, tmp_path, monkeypatch):
     build_index(model, photos, out=tmp_path / "index", k=4)
     monkeypatch.setattr(build, "scan", None)
-    assert build_index(model, photos, out=tmp_path / "index", k=4).manifest["k"] == 4
+    assert build_index(model, photos, out=tmp_path / "index", k=4).config.k == 4
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda model, photos: {"k": 5}, "its k is 4, not 5"),
-        (lambda model, photos: {"layers": ["first"]}, "watches 3 layers"),
+        (lambda model, photos: {"k": 5}, r"config\.k 4, not 5"),
+        (lambda model, photos: {"layers": ["first"]}, r"config\.layers"),
         (lambda model, photos: (photos / "00.png").unlink(), "added, removed or changed"),
         (lambda model, photos: os.utime(photos / "00.png", (0, 0)), "added, removed or changed"),
-        (lambda model, photos: model.module.first.bias.data.add_(1), "its weights are"),
+        (lambda model, photos: model.module.first.bias.data.add_(1), "weights .*, not "),
         (
             lambda model, photos: setattr(model, "inputs", InputSpec(size=(24, 24), resize=30)),
-            "inputs differ in",
+            r"inputs\.resize 28, not 30",
         ),
-        (lambda model, photos: setattr(model, "score_spec", ScoreSpec(scale=2.0)), "its score_spec"),
+        (
+            lambda model, photos: setattr(model, "score_spec", ScoreSpec(scale=2.0)),
+            r"config\.score_spec\.scale 1\.0, not 2\.0",
+        ),
     ],
 )
 @pytest.mark.parametrize("finished", [True, False])
@@ -105,7 +109,7 @@ def test_index_of_something_else_is_refused(model, photos, tmp_path, monkeypatch
     options = {"k": 4} | (changed if isinstance(changed, dict) else {})
     with pytest.raises(StoreError, match=said) as caught:
         build_index(model, photos, out=tmp_path / "index", **options)
-    assert "hoose another folder" in str(caught.value)
+    assert "Give another folder" in str(caught.value)
 
 
 def interrupted(model, photos, out, monkeypatch, after=9, **options):
@@ -135,7 +139,7 @@ def test_interrupted_scan_continues_to_the_same_index(model, photos, tmp_path, m
     original = InputSpec.from_pil
     monkeypatch.setattr(InputSpec, "from_pil", lambda spec, image: decoded.append(image) or original(spec, image))
     build_index(model, photos, out=tmp_path / "index", batch_size=2, k=4)
-    assert len(decoded) < 21
+    assert len(decoded) < 20
     assert same(tmp_path / "whole", tmp_path / "index")
     assert not (tmp_path / "index.partial").exists()
 
@@ -144,9 +148,9 @@ SCRIPT = """
 import sys, time
 sys.path.insert(0, {tests!r})
 from conftest import SIDE, Tiny
-from memviz.index import build_index, scan
+from memviz.index import build, build_index, scan
 from memviz.models import InputSpec, wrap
-scan.SAVE_EVERY_SECONDS, scan.BUFFER = 0.0, 4
+build.SAVE_EVERY_SECONDS, scan.BUFFER = 0.0, 4
 spec = InputSpec(size=(SIDE, SIDE), resize=28)
 original = InputSpec.from_pil
 def slow(self, image):
@@ -172,7 +176,7 @@ def test_killed_scan_continues_to_the_same_index(model, photos, tmp_path):
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert not (tmp_path / "index").exists()
-    assert 0 < torch.load(state, weights_only=True)["done"] < 21
+    assert 0 < ScanState.load(state).done < 20
     build_index(model, photos, out=tmp_path / "index", batch_size=2, k=4)
     assert same(tmp_path / "whole", tmp_path / "index")
 
@@ -200,10 +204,62 @@ def test_unreadable_photographs_are_named_and_left_out(model, photos, tmp_path):
         index = build_index(model, photos, out=tmp_path / "index", k=30, batch_size=4)
     errors = index.images.set_index("path")["error"].dropna()
     assert sorted(errors.index) == ["03.png", "broken.png"]
-    assert index.manifest["unreadable"] == 2
-    assert len(index.top("first", 0)) == 20
-    assert not set(index.top("first", 0)["path"]) & set(errors.index)
+    assert index.result.unreadable == 2
+    assert len(index.top("first:0")) == 19
+    assert not set(index.top("first:0")["path"]) & set(errors.index)
     assert index.images.set_index("path")["prediction"].isna().sum() == 2
+
+
+def test_files_with_the_same_bytes_are_ranked_once_and_named(model, photos, tmp_path):
+    (photos / "again.png").hardlink_to(photos / "04.png")
+    index = build_index(model, photos, out=tmp_path / "index", k=30)
+    copies = index.images.set_index("path")["copy_of"].dropna().to_dict()
+    assert copies == {"again.png": "04.png", "deeper/20.png": "00.png"}
+    assert index.result.copies == 2
+    for side in (index.top("first:0"), index.bottom("first:0")):
+        assert len(side) == len(set(side["path"])) == 20
+        assert not set(side["path"]) & copies.keys()
+    predictions = index.images.set_index("path")["prediction"]
+    assert predictions["again.png"] == predictions["04.png"]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_names_that_are_not_utf8_are_unreadable_from_the_beginning(model, photos, tmp_path):
+    strange = os.fsencode(photos) + b"/caf\xe9.png"
+    try:
+        os.link(photos / "04.png", strange)
+    except OSError:
+        pytest.skip("this file system has UTF-8 names only")
+    index = build_index(model, photos, out=tmp_path / "index", k=3)
+    errors = index.images.set_index("path")["error"].dropna()
+    assert errors.to_dict() == {"caf\\xe9.png": "its name is not UTF-8: rename it"}
+
+
+def test_two_builders_of_one_index(model, photos, tmp_path):
+    script = SCRIPT.format(tests=str(Path(__file__).parent), photos=str(photos), out=str(tmp_path / "index"))
+    process = subprocess.Popen([sys.executable, "-c", script])
+    try:
+        while not (tmp_path / "index.partial" / "state.pt").exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        with pytest.raises(StoreError, match="Another process is writing"):
+            build_index(model, photos, out=tmp_path / "index", batch_size=2, k=4)
+        assert process.wait() == 0
+    finally:
+        process.kill()
+    assert build_index(model, photos, out=tmp_path / "index", k=4).result.photographs == 20
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["index", "photos"]
+
+
+def test_leftovers_go_and_never_become_part_of_an_index(model, photos, tmp_path, monkeypatch):
+    interrupted(model, photos, tmp_path / "index", monkeypatch, k=4)
+    (tmp_path / "index.partial" / ".writing-0-1-x.parquet").touch()
+    build_index(model, photos, out=tmp_path / "index", k=4, batch_size=2)
+    assert sorted(path.name for path in (tmp_path / "index").iterdir()) == sorted(["manifest.json", *FILES])
+    # What a process leaves that was killed after another had published.
+    shutil.copytree(tmp_path / "index", tmp_path / "index.partial")
+    build_index(model, photos, out=tmp_path / "index", k=4)
+    assert not (tmp_path / "index.partial").exists()
 
 
 def test_only_unreadable_photographs_are_an_error(model, tmp_path):
@@ -221,12 +277,12 @@ def test_model_without_a_score_has_no_predictions(model, photos, tmp_path):
     plain = wrap(torch.nn.Sequential(model.module.first), model.inputs)
     index = build_index(plain, photos, out=tmp_path / "index", k=2)
     assert index.images["prediction"].isna().all()
-    assert index.manifest["target"] is None
+    assert index.config.target is None
 
 
 def test_several_sources_share_a_root(model, photos, tmp_path):
     index = build_index(model, [photos / "deeper", photos / "00.png"], out=tmp_path / "index", k=2)
-    assert Path(index.manifest["root"]) == photos
+    assert index.photos == photos
     assert index.images["path"].tolist()[0] == "deeper/02.png"
     assert index.images["path"].tolist()[-1] == "00.png"
 
@@ -244,7 +300,7 @@ def test_bad_requests_say_what_is_valid(model, photos, tmp_path):
         build_index(model, photos, out=photos)
     (tmp_path / "other.partial").mkdir()
     (tmp_path / "other.partial" / "thesis.tex").touch()
-    with pytest.raises(StoreError, match="no unfinished index"):
+    with pytest.raises(StoreError, match="holds thesis"):
         build_index(model, photos, out=tmp_path / "other")
 
 

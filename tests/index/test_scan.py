@@ -1,7 +1,11 @@
+import random
+from itertools import pairwise
+from pathlib import Path
+
 import pytest
 import torch
 
-from memviz.errors import ModelError
+from memviz.errors import ModelError, StoreError
 from memviz.images import list_images, open_image
 from memviz.index.scan import Maxima, ScanState, scan, spatial_maximum
 from memviz.index.topk import TopK
@@ -33,11 +37,17 @@ def test_vectors_are_their_own_maximum():
     assert positions.tolist() == [[0, 0]]
 
 
-def run(model, photos, names, batch_size, findings=None):
+def empty(model, names, k=4):
+    return ScanState(TopK(sum(model.layers[name].channels for name in names), k))
+
+
+def run(model, photos, names, batch_size, photographs=None, state=None):
+    paths = list_images(photos)
+    state = state or empty(model, names)
     layers = [model.layers[name] for name in names]
-    findings = findings or ScanState(TopK(sum(layer.channels for layer in layers), 4))
-    scan(model, layers, list_images(photos), findings, lambda: None, lambda count=1: None, batch_size, workers=2)
-    return findings
+    photographs = photographs or range(len(paths))
+    scan(model, layers, paths, photographs, state, lambda count: None, batch_size, workers=2)
+    return state
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 21, 64])
@@ -45,25 +55,31 @@ def test_finds_what_a_plain_forward_pass_gives(model, photos, batch_size):
     names = ["first", "block", "score"]
     # Below zero, so that a tensor which the in-place ReLU has overwritten would be seen.
     model.module.first.bias.data -= 3
-    findings = run(model, photos, names, batch_size)
+    state = run(model, photos, names, batch_size)
     paths = list_images(photos)
     pictures = torch.stack([model.inputs.from_pil(open_image(path)) for path in paths])
     with torch.no_grad(), capture(model.module, names) as activations:
         scores = model(pictures)
     values = torch.cat(
-        [activations[name].flatten(2).amax(2) if name != "score" else activations[name] for name in names], 1
+        [
+            activations[name][:, :, *model.layers[name].interior(model.inputs.size)].amax((2, 3))
+            if name != "score"
+            else activations[name]
+            for name in names
+        ],
+        1,
     )
     # The duplicate photograph ties with its original up to the last digits, so images are compared by value.
-    for ranking, sign in ((findings.state.top(), 1), (findings.state.bottom(), -1)):
+    for ranking, sign in ((state.ranking.top(), 1), (state.ranking.bottom(), -1)):
         expected = (sign * values.T).sort(dim=1, descending=True).values[:, :4] * sign
         torch.testing.assert_close(ranking.values, expected)
         torch.testing.assert_close(values.T.gather(1, ranking.images), expected)
-    found = torch.tensor([findings.predictions[image] for image in range(21)])
+    found = torch.tensor([state.predictions[image] for image in range(21)])
     torch.testing.assert_close(found, scores.flatten())
-    assert findings.sizes == {number: open_image(path).size for number, path in enumerate(paths)}
-    assert findings.done == 21
-    assert not findings.errors
-    assert (findings.state.top().values[:7] < 0).all()
+    assert state.sizes == {number: open_image(path).size for number, path in enumerate(paths)}
+    assert state.done == 21
+    assert not state.errors
+    assert (state.ranking.top().values[:7] < 0).all()
 
 
 def test_the_model_is_left_as_it_was(model, photos):
@@ -83,13 +99,65 @@ def test_activation_that_is_not_finite_names_unit_and_photograph(model, photos):
 
 
 def test_layer_that_does_not_run_is_an_error(model):
-    maxima = Maxima([model.layers["first"]], 2, torch.device("cpu"))
+    maxima = Maxima([model.layers["first"]], model.inputs.size, 2, torch.device("cpu"))
     maxima.values.fill_(torch.nan)
     with pytest.raises(ModelError, match="did not run"):
-        maxima.check(["a.png"])
+        maxima.check([Path("a.png")])
 
 
 def test_output_that_is_no_score_is_an_error(model, photos):
     model.module.score = torch.nn.Linear(7, 2)
     with pytest.raises(ModelError, match="one number"):
         run(model, photos, ["first"], 8)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_spatial_maximum_inside(layout):
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randint(-3, 3, (4, 6, 5, 7), generator=generator).float().to(memory_format=layout)
+    values, positions = spatial_maximum(maps, (slice(1, 4), slice(2, 6)))
+    for row in range(4):
+        for unit in range(6):
+            places = [(y, x) for y in range(1, 4) for x in range(2, 6)]
+            best = max(places, key=lambda place: maps[row, unit, *place].item())
+            assert values[row, unit] == maps[row, unit, *best]
+            assert positions[row, unit] == best[0] * 7 + best[1]
+
+
+@pytest.mark.parametrize("cuts", [(7, 14), (1, 20), (4, 5, 6)])
+@pytest.mark.parametrize("k", [3, 30])
+def test_shards_merge_to_the_single_pass_in_any_order(model, photos, tmp_path, cuts, k):
+    names = ["first", "block", "score"]
+    (photos / "03.png").write_text("no picture")
+    whole = run(model, photos, names, 1, state=empty(model, names, k))
+    ends = [0, *cuts, 21]
+    shards = []
+    for start, stop in pairwise(ends):
+        shard = run(model, photos, names, 1, range(start, stop), empty(model, names, k))
+        shard.save(tmp_path / f"{start}.pt")
+        shards.append(ScanState.load(tmp_path / f"{start}.pt"))
+    random.Random(0).shuffle(shards)
+    merged, *others = shards
+    for shard in others:
+        merged.merge(shard)
+    for side in ("top", "bottom"):
+        for one, other in zip(getattr(whole.ranking, side)(), getattr(merged.ranking, side)(), strict=True):
+            assert torch.equal(one, other)
+    torch.testing.assert_close(merged.ranking.mean(), whole.ranking.mean(), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(merged.ranking.std(), whole.ranking.std(), rtol=1e-12, atol=1e-12)
+    assert (merged.ranges, merged.errors.keys()) == (whole.ranges, whole.errors.keys()) == ([(0, 21)], {2})
+    assert (merged.sizes, merged.predictions) == (whole.sizes, whole.predictions)
+
+
+def test_photographs_are_not_counted_twice(model, photos):
+    one, other = (run(model, photos, ["first"], 4, part) for part in (range(12), range(8, 21)))
+    before = one.ranking.count
+    with pytest.raises(StoreError, match="Photographs 8 to 11 were scanned twice"):
+        one.merge(other)
+    assert (one.ranking.count, one.ranges) == (before, [(0, 12)])
+
+
+def test_autocast_of_the_caller_changes_nothing(model, photos):
+    plain = run(model, photos, ["first"], 8).ranking.top()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(run(model, photos, ["first"], 8).ranking.top().values, plain.values)

@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pandas as pd
@@ -9,11 +10,12 @@ from PIL import Image
 
 from memviz.errors import LayerError, StoreError
 from memviz.images import open_image
-from memviz.index import build_index, load_index, store
+from memviz.index import build_index, load_index
 from memviz.index.crops import crop, seen_box
-from memviz.index.store import write_index
+from memviz.index.store import read_rows, write_tables
 from memviz.index.topk import TopK
 from memviz.layers import Layer, capture
+from memviz.layers.unit import Unit
 
 
 @pytest.fixture
@@ -22,7 +24,7 @@ def index(model, photos, tmp_path):
 
 
 def test_top_and_bottom_are_the_two_ends(index):
-    top, bottom = index.top("@1", 3), index.bottom("first", 3, k=2)
+    top, bottom = index.top("@1:3"), index.bottom("first:3", k=2)
     assert list(top.columns) == ["rank", "value", "image", "path", "y", "x", "prediction"]
     assert top["rank"].tolist() == [0, 1, 2, 3, 4]
     assert bottom["rank"].tolist() == [0, 1]
@@ -31,58 +33,63 @@ def test_top_and_bottom_are_the_two_ends(index):
     assert bottom["value"].max() <= top["value"].min()
     assert top["path"].tolist() == index.images["path"][top["image"]].tolist()
     assert top["prediction"].tolist() == index.images["prediction"][top["image"]].tolist()
-    assert len(index.top("first", 3, k=100)) == 5
+    assert len(index.top("first:3", k=100)) == 5
 
 
 def test_positions_are_where_the_map_has_its_maximum(index, model, photos):
-    for row in index.top("first", 2).itertuples():
+    for row in index.top("first:2").itertuples():
         picture = model.inputs.from_pil(open_image(photos / row.path))[None]
         with capture(model.module, ["first"]) as activations:
             model(picture)
         assert activations["first"][0, 2, row.y, row.x].item() == pytest.approx(row.value, rel=1e-5)
-        assert activations["first"][0, 2].max().item() == pytest.approx(row.value, rel=1e-5)
+        interior = index.layers["first"].interior(model.inputs.size)
+        assert activations["first"][0, 2, *interior].max().item() == pytest.approx(row.value, rel=1e-5)
 
 
 def test_stats_summarise_all_photographs(index):
     stats = index.stats("block")
-    assert list(stats.columns) == ["unit", "mean", "std", "peak"]
-    assert stats["unit"].tolist() == list(range(7))
-    assert stats["peak"].tolist() == [index.top("block", unit, k=1)["value"].item() for unit in range(7)]
+    assert list(stats.columns) == ["channel", "mean", "std", "peak"]
+    assert stats["channel"].tolist() == list(range(7))
+    assert stats["peak"].tolist() == [index.layer("block").top(unit, k=1)["value"].item() for unit in range(7)]
     assert (stats["mean"] < stats["peak"]).all()
     assert (stats["std"] > 0).all()
 
 
 def test_crops_show_what_the_unit_saw(index, model, photos):
-    crops = index.crops("first", 1, k=3, size=40)
+    crops = index.crops("first:1", k=3, size=40)
     assert [each.size for each in crops] == [(40, 40)] * 3
-    best = index.top("first", 1, k=1).iloc[0]
+    best = index.top("first:1", k=1).iloc[0]
     box = seen_box(model.layers["first"], best["y"], best["x"], model.inputs.size)
     expected = crop(Image.open(photos / best["path"]), box, model.inputs, 40)
     np.testing.assert_array_equal(np.asarray(crops[0]), np.asarray(expected))
-    assert len(index.crops("score", 0)) == 5
-    whole = index.crops("score", 0, k=1, size=40, lowest=True)[0]
-    photo = Image.open(photos / index.bottom("score", 0, k=1)["path"].item())
+    assert len(index.crops("score:0")) == 5
+    whole = index.crops("score:0", k=1, size=40, lowest=True)[0]
+    photo = Image.open(photos / index.bottom("score:0", k=1)["path"].item())
     np.testing.assert_array_equal(np.asarray(whole), np.asarray(crop(photo, (0, 0, 24, 24), model.inputs, 40)))
 
 
 def test_unknown_layers_and_units_say_what_is_valid(index):
     with pytest.raises(LayerError, match="first"):
-        index.top("frist", 0)
-    with pytest.raises(LayerError, match="its units are 0 to 6"):
-        index.bottom("first", 7)
-    with pytest.raises(LayerError, match="0 to 6"):
-        index.crops("first", -1)
+        index.top("frist:0")
+    with pytest.raises(LayerError, match="units 0 to 6"):
+        index.bottom("first:7")
+    with pytest.raises(LayerError, match="write a unit as"):
+        index.crops("first:-1")
+    with pytest.raises(LayerError, match=r"1\.5 is no channel"):
+        index.layer("first").top(1.5)
+    with pytest.raises(StoreError, match=r"k=1\.5 is no number of photographs"):
+        index.top("first:0", k=1.5)
     with pytest.raises(LayerError):
         index.stats("block.conv")  # a layer of the model, but not watched
     with pytest.raises(StoreError, match="1 or more"):
-        index.top("first", 0, k=0)
+        index.top("first:0", k=0)
 
 
 def test_missing_photograph_is_named(index, photos):
-    path = index.top("first", 0, k=1)["path"].item()
+    path = index.top("first:0", k=1)["path"].item()
     (photos / path).unlink()
     with pytest.raises(StoreError, match=path.split("/")[-1]):
-        index.crops("first", 0)
+        index.crops("first:0")
 
 
 def test_other_weights_are_refused(index, model):
@@ -115,23 +122,29 @@ def test_missing_and_damaged_files_are_named(index, name):
 def test_lost_rows_are_noticed(index):
     table = pd.read_parquet(index.path / "top.parquet")
     table[table["rank"] < 4].to_parquet(index.path / "top.parquet")
-    with pytest.raises(StoreError, match="lacks rows of first:0"):
-        index.top("first", 0)
+    with pytest.raises(StoreError, match=r"rows of first in .* are damaged"):
+        index.top("first:0")
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"kind": "memviz-renders"}, "not an index"),
-        ({"format": 2}, "format 2"),
-        ({"layers": [{"address": "first"}]}, "damaged"),
+        ({"kind": "memviz-renders"}, "not a 'memviz-index'"),
+        ({"format": 1}, "format 1"),
+        ({"config": {"layers": [{"address": "first"}]}}, "damaged"),
+        ({"config": {"k": None}}, "damaged"),
         ({"inputs": {"side": 3}}, "damaged"),
-        ({"k": None}, "damaged"),
+        ({"inputs": None}, "damaged"),
+        ({"result": {}}, "damaged"),
+        ({"result": {"photographs": 0, "unreadable": 0, "copies": 0, "root": "/"}}, "damaged"),
     ],
 )
 def test_manifests_that_are_none(index, change, said):
     path = index.path / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    content = json.loads(path.read_text())
+    if "config" in change:
+        change = {"config": content["config"] | change["config"]}
+    path.write_text(json.dumps(content | change))
     with pytest.raises(StoreError, match=said):
         load_index(index.path)
 
@@ -139,17 +152,17 @@ def test_manifests_that_are_none(index, change, said):
 def test_types_on_disk(index):
     types = {name: str(dtype) for name, dtype in pd.read_parquet(index.path / "top.parquet").dtypes.items()}
     assert types == {
-        "address": "category", "unit": "int32", "side": "category", "rank": "int16",
+        "address": "category", "channel": "int32", "side": "category", "rank": "int16",
         "value": "float32", "image": "int32", "y": "int32", "x": "int32",
     }  # fmt: skip
 
 
 def test_reads_one_layer_of_many(tmp_path, monkeypatch):
     layers = [Layer(f"layer{n}", "Conv2d", 4, 2, 2, None, None, None, None, False) for n in range(5)]
-    no_images = {name: [] for name in ("path", "width", "height", "prediction", "error")}
+    no_images = {name: [] for name in ("path", "width", "height", "prediction", "error", "sha256", "copy_of")}
     state = TopK(20, 3)
     state.update(torch.rand(3, 20), torch.zeros(3, 20, dtype=torch.int32), torch.arange(3))
-    write_index(tmp_path, {}, no_images, layers, state)
+    write_tables(tmp_path, no_images, layers, state)
     read = []
     original = pq.ParquetFile.read_row_groups
 
@@ -158,6 +171,94 @@ def test_reads_one_layer_of_many(tmp_path, monkeypatch):
         return original(file, groups, **options)
 
     monkeypatch.setattr(pq.ParquetFile, "read_row_groups", spy)
-    rows = store._read(tmp_path / "top.parquet", "layer3")
+    rows = read_rows(tmp_path / "top.parquet", 120, "layer3")
     assert read == [3]
-    assert (len(rows), set(rows["address"])) == (4 * 2 * 3, {"layer3"})
+    assert (len(rows["address"]), set(rows["address"])) == (4 * 2 * 3, {"layer3"})
+
+
+def test_a_layer_is_read_once_for_all_its_units(index, monkeypatch):
+    read = []
+    original = pq.ParquetFile.read_row_groups
+    monkeypatch.setattr(
+        pq.ParquetFile,
+        "read_row_groups",
+        lambda file, groups, **options: read.append(groups) or original(file, groups, **options),
+    )
+    layer = index.layer("@1")
+    for channel in range(7):
+        assert layer.top(channel).equals(index.top(f"first:{channel}"))
+        assert layer.bottom(channel, 2).equals(index.bottom(Unit("first", channel), 2))
+    assert len(read) == 3  # the layer's rows of both files, and the photographs
+
+
+@pytest.mark.parametrize("change", ["replaced", "touched"])
+def test_a_photograph_that_was_replaced_is_refused(index, photos, change):
+    path = photos / index.top("first:0", k=1)["path"].item()
+    if change == "touched":
+        os.utime(path, (0, 0))  # the same bytes: nothing is refused
+        assert len(index.crops("first:0", k=1)) == 1
+        return
+    before = path.stat()
+    picture = np.asarray(Image.open(path)).copy()
+    picture[0, 0] ^= 1
+    Image.fromarray(picture).save(path)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(StoreError, match=rf"{path.name} is not the photograph .* changed or replaced"):
+        index.crops("first:0", k=1)
+
+
+def test_photographs_that_moved(index, photos, tmp_path):
+    moved = tmp_path / "elsewhere"
+    photos.rename(moved)
+    with pytest.raises(StoreError, match=r"load_index\(folder, photos=\.\.\.\)"):
+        index.crops("first:0", k=1)
+    assert len(load_index(index.path, photos=moved).crops("first:0", k=2)) == 2
+    with pytest.raises(StoreError, match="There is no folder"):
+        load_index(index.path, photos=photos)
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../secret.png", "deeper/../../secret.png", ""])
+def test_names_of_photographs_stay_below_the_root(index, name):
+    table = pd.read_parquet(index.path / "images.parquet")
+    table.loc[0, "path"] = name
+    table.to_parquet(index.path / "images.parquet")
+    with pytest.raises(StoreError, match="names a photograph"):
+        load_index(index.path).top("first:0")
+
+
+@pytest.mark.parametrize(("column", "value"), [("image", 99), ("y", 10_000), ("x", -1), ("rank", 3), ("value", np.nan)])
+def test_rows_that_cannot_be_are_noticed(index, column, value):
+    table = pd.read_parquet(index.path / "top.parquet")
+    table[column] = table[column].astype(table[column].dtype).where(table.index != 0, value)
+    table.to_parquet(index.path / "top.parquet")
+    with pytest.raises(StoreError, match="damaged"):
+        load_index(index.path).top("first:0")
+
+
+def test_a_file_of_too_many_rows_is_not_read(index):
+    table = pd.read_parquet(index.path / "top.parquet")
+    pd.concat([table] * 3).to_parquet(index.path / "top.parquet")
+    with pytest.raises(StoreError, match=r"rows; .* belong to it"):
+        load_index(index.path).top("first:0")
+
+
+def test_queries_keep_nothing(index):
+    import gc
+    import tracemalloc
+
+    def ask():
+        for _ in range(20):
+            for address in ("first", "block", "score"):
+                index.layer(address).top(0)
+                index.crops(f"{address}:0", k=2)
+        gc.collect()
+
+    ask()
+    tracemalloc.start()
+    try:
+        ask()
+        before = tracemalloc.get_traced_memory()[0]
+        ask()
+        assert tracemalloc.get_traced_memory()[0] - before < 100_000
+    finally:
+        tracemalloc.stop()
