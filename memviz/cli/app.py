@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from memviz.cli import demo, evaluate, gallery, index, layers, models, render, score, search, top, train
+from memviz.cli import cache, demo, evaluate, gallery, index, layers, models, render, score, search, top, train
 
 app = typer.Typer(
     name="memviz",
@@ -20,6 +20,7 @@ for command in (
     evaluate.evaluate,
     train.train,
     search.search,
+    cache.cache,
     render.render,
     index.index,
     top.top,

@@ -28,6 +28,7 @@ from memviz.cli.train import (
 )
 
 SHOWN = 5
+SHORTENED = ("epochs", "steps_per_epoch")
 
 
 def search(
@@ -76,7 +77,7 @@ def search(
         momentum=_range(momentum, "--momentum"),
         progress=True,
     )
-    leading = best(found)
+    leading = best(found, job.config.selection)
     if leading.empty:
         raise TrainingError(
             f"All {len(found)} trials failed. Give a new --out, and --learning-rate with a lower end than "
@@ -100,8 +101,11 @@ def search(
         "--mean": mean,
         "--backbone": backbone,
         "--option": options,
-        # After the user's own, since the last one counts.
-        "--set": [*(set_ or []), *(f"{name}={shown[name].iloc[0]}" for name in ("learning_rate", "momentum"))],
+        # A trial's few epochs are not the training's; found values come last, since the last one counts.
+        "--set": [
+            *(each for each in set_ or [] if each.partition("=")[0].strip() not in SHORTENED),
+            *(f"{name}={shown[name].iloc[0]}" for name in ("learning_rate", "momentum")),
+        ],
         "--accelerator": None if accelerator == "auto" else accelerator,
         "--precision": None if precision == "auto" else precision,
         "--out": f"{out}-best",

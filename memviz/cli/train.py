@@ -19,14 +19,26 @@ Trained = Annotated[
 ]
 Sources = Annotated[
     list[str] | None,
-    typer.Option("--data", help="lamem=DIR, memcat=DIR, or csv=FILE with columns path and score; may be repeated."),
+    typer.Option(
+        "--data",
+        help="lamem=DIR (with its scores of 0, which look like missing ones), memcat=DIR (hits, not corrected for "
+        "false alarms), or csv=FILE with columns path and score; may be repeated.",
+    ),
 ]
 TeacherName = Annotated[
     str | None, typer.Option(help="Learn this model's scores of --images, instead of --data.", show_default=False)
 ]
 Images = Annotated[list[Path] | None, typer.Option(help="Photographs for --teacher; may be repeated.")]
 ConfigFile = Annotated[Path | None, typer.Option(help="A TOML file of settings, as experiments/table1 has.")]
-Changes = Annotated[list[str] | None, typer.Option("--set", help="A setting over the file's, as learning_rate=0.001.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="A setting over the file's, as learning_rate=0.001; may be repeated. Names: learning_rate, momentum, "
+        "weight_decay, batch_size, epochs, steps_per_epoch, patience, flip, initialization, seed, fractions, "
+        "split_seed, selection, cache_frozen.",
+    ),
+]
 SplitFile = Annotated[Path | None, typer.Option(help="A split.json instead of a new split.")]
 StartWeights = Annotated[str | None, typer.Option(help="Start from these: 'published', a file, a folder.")]
 Backbones = Annotated[

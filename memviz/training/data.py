@@ -15,25 +15,26 @@ from pytorch_lightning import LightningDataModule
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-from memviz.errors import TrainingError
+from memviz.errors import StoreError, TrainingError
 from memviz.files import replacing
 from memviz.images import Split, near_duplicates, split
-from memviz.images.scored import names
+from memviz.images.scored import first_of, names
 from memviz.images.split import SUBSETS
 from memviz.models import InputSpec
 from memviz.models.model import warn_unreadable
+from memviz.training.cache import FeatureCache
 from memviz.training.config import TrainConfig
+from memviz.training.features import Features, compute_features
 from memviz.training.job import TrainingJob
 from memviz.training.module import Examples
-from memviz.training.prepared import Prepared, prepare
-from memviz.training.store import CACHE, NEAR_DUPLICATES, PHOTOGRAPHS, SPLIT
+from memviz.training.store import CACHE, LAST, NEAR_DUPLICATES, PHOTOGRAPHS, SPLIT
 
 
 class SubsetExamples(Dataset[Examples]):
     """Examples of one subset of the split; a batch is read at once."""
 
-    def __init__(self, prepared: Prepared, rows: list[int], scores: list[float]) -> None:
-        self.prepared = prepared
+    def __init__(self, features: Features, rows: list[int], scores: list[float]) -> None:
+        self.features = features
         self.rows = np.array(rows)
         self.scores = torch.tensor(scores, dtype=torch.float32)
 
@@ -41,10 +42,10 @@ class SubsetExamples(Dataset[Examples]):
         return len(self.rows)
 
     def __getitems__(self, indices: list[int]) -> Examples:
-        """The examples of a batch, from the arrays on disk."""
+        """The examples of a batch, from the records on disk."""
         rows = self.rows[indices]
-        frozen = {address: torch.from_numpy(outputs[rows]) for address, outputs in self.prepared.frozen.items()}
-        return Examples(torch.from_numpy(self.prepared.pixels[rows]), self.scores[indices], frozen)
+        frozen = {address: torch.from_numpy(outputs[rows]) for address, outputs in self.features.frozen.items()}
+        return Examples(torch.from_numpy(self.features.pixels[rows]), self.scores[indices], frozen)
 
 
 class Photographs(LightningDataModule):
@@ -79,10 +80,10 @@ class Photographs(LightningDataModule):
         """Decodes, runs the frozen submodules, and divides: whatever is not on disk yet; in the first process only."""
         if self.subsets:
             return
-        table, prepared = self.opened
-        readable = _readable(table, prepared)
+        table, features = self.opened
+        readable = _readable(table, features)
         # In this file's name, not in that of Lightning, which calls it.
-        warn_unreadable({table["path"].iloc[row]: reason for row, reason in prepared.unreadable.items()}, stacklevel=2)
+        warn_unreadable({table["path"].iloc[row]: reason for row, reason in features.unreadable.items()}, stacklevel=2)
         if not (self.out / SPLIT).is_file():
             # Of all photographs, also those that cannot be read: it is to be used with the same table again.
             drawn = self.job.split or draw_split(
@@ -93,27 +94,29 @@ class Photographs(LightningDataModule):
         subset_of = {name: subset for subset in SUBSETS for name in getattr(divided, subset)}
         listed = pd.DataFrame({"name": names(readable), "path": readable["path"], "score": readable["score"]})
         listed.insert(2, "subset", listed["name"].map(subset_of))
-        listed["sha256"] = [prepared.sha256[row] for row in readable["row"]]
+        listed["sha256"] = [features.sha256[row] for row in readable["row"]]
+        if (self.out / LAST).is_file() or (self.out / "trials").is_dir():
+            _refuse_replaced(listed, self.out / PHOTOGRAPHS)
         with replacing(self.out / PHOTOGRAPHS) as temporary:
             listed.to_csv(temporary, index=False)
 
     def setup(self, stage: str) -> None:
-        """Opens the arrays and the split, in each process."""
+        """Opens the records and the split, in each process."""
         if self.subsets:
             return
-        table, prepared = self.opened
+        table, features = self.opened
         divided = Split.load(self.out / SPLIT)
-        readable, needed = len(table) - len(prepared.unreadable), max(2, self._share()[0])
+        readable, needed = len(table) - len(features.unreadable), max(2, self._share()[0])
         subsets = {}
         for subset in ("train", "validation"):
-            chosen = _readable(divided.subset(table, subset), prepared)
+            chosen = _readable(divided.subset(table, subset), features)
             if len(chosen) < needed:
                 raise TrainingError(
                     f"The {subset} subset has {len(chosen)} of {readable} photographs; it needs {needed} or more. "
                     "Give more photographs, or other fractions."
                 )
-            subsets[subset] = SubsetExamples(prepared, list(chosen["row"]), list(chosen["score"]))
-        self.subsets, self.test = subsets, _readable(divided.subset(table, "test"), prepared)
+            subsets[subset] = SubsetExamples(features, list(chosen["row"]), list(chosen["score"]))
+        self.subsets, self.test = subsets, _readable(divided.subset(table, "test"), features)
 
     def train_dataloader(self) -> DataLoader[Examples]:
         """Batches in an order that depends on the seed and the epoch."""
@@ -149,24 +152,17 @@ class Photographs(LightningDataModule):
         )
 
     @cached_property
-    def opened(self) -> tuple[pd.DataFrame, Prepared]:
-        """The table, with the number of each `row` in the arrays, and the arrays."""
+    def opened(self) -> tuple[pd.DataFrame, Features]:
+        """The table, with the number of each `row` in the records, and the records."""
         runtime = self.job.runtime
-        cache = self.out / CACHE if runtime.cache is None else Path(runtime.cache)
-        table = self.job.table(cache, self.progress)
-        prepared = prepare(
-            table,
-            self.inputs,
-            self.frozen,
-            cache,
-            device=runtime.device,
-            mirrored=self.job.config.flip,
-            workers=runtime.workers,
-            progress=self.progress,
+        cache = FeatureCache(runtime.cache or self.out / CACHE, runtime.workers, self.progress)
+        table = self.job.table(cache)
+        features = compute_features(
+            table, self.inputs, self.frozen, cache, device=runtime.device, mirrored=self.job.config.flip
         )
         numbered = table.assign(row=range(len(table)))
         numbered.attrs = table.attrs
-        return numbered, prepared
+        return numbered, features
 
 
 def draw_split(table: pd.DataFrame, out: Path, config: TrainConfig, workers: int, progress: bool | None) -> Split:
@@ -178,11 +174,24 @@ def draw_split(table: pd.DataFrame, out: Path, config: TrainConfig, workers: int
     return split(table, config.split_seed, config.fractions, alike)
 
 
+def _refuse_replaced(listed: pd.DataFrame, path: Path) -> None:
+    """Refuses photographs that are not those with which a training began, which `path` lists."""
+    if not path.is_file():
+        return
+    begun = pd.read_csv(path, dtype=str, keep_default_na=False)
+    before, now = (dict(zip(each["name"], each["sha256"], strict=True)) for each in (begun, listed))
+    if replaced := sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name)):
+        raise StoreError(
+            f"Photographs were replaced since the training in {path.parent} began. {first_of(replaced)}. Bring back "
+            "those of before, or give another folder."
+        )
+
+
 def _as_it_is(batch: Any) -> Any:
     return batch
 
 
-def _readable(table: pd.DataFrame, prepared: Prepared) -> pd.DataFrame:
-    chosen = table[~table["row"].isin(list(prepared.unreadable))].reset_index(drop=True)
+def _readable(table: pd.DataFrame, features: Features) -> pd.DataFrame:
+    chosen = table[~table["row"].isin(list(features.unreadable))].reset_index(drop=True)
     chosen.attrs = table.attrs
     return chosen

@@ -15,9 +15,9 @@ from memviz.images import Split
 from memviz.images.scored import names
 from memviz.models import Model, load_model
 from memviz.models.registry import ARCHITECTURES, architecture
+from memviz.training.cache import FeatureCache, digest
 from memviz.training.config import Runtime, TrainConfig
 from memviz.training.initialize import initialize
-from memviz.training.prepared import digest
 from memviz.training.teacher import Teacher
 
 KIND, FORMAT = "memviz-training", 1
@@ -147,10 +147,10 @@ class TrainingJob:
             seed=self.config.seed,
         )
 
-    def table(self, cache: Path, progress: bool | None) -> pd.DataFrame:
+    def table(self, cache: FeatureCache) -> pd.DataFrame:
         """The scored photographs; of a teacher, after it has scored those that the cache does not know."""
         data = self.data
-        return data.table(cache, self.runtime.workers, progress) if isinstance(data, Teacher) else data
+        return data.table(cache) if isinstance(data, Teacher) else data
 
     def _described(self) -> dict[str, Any]:
         data = self.data

@@ -18,8 +18,8 @@ from memviz.layers import replace_modules, replace_response_norms
 from memviz.models import InputSpec
 from memviz.models.score_spec import ScoreSpec
 from memviz.training.config import TrainConfig
+from memviz.training.features import network_input
 from memviz.training.initialize import start_at
-from memviz.training.prepared import network_input
 
 
 class Examples(NamedTuple):

@@ -25,6 +25,7 @@ from memviz.evaluation.plots import learning_curves, save
 from memviz.files import remove_leftovers, replacing
 from memviz.models import Model
 from memviz.models.registry import architecture
+from memviz.training.config import Selection
 from memviz.training.data import Photographs
 from memviz.training.fit import fit
 from memviz.training.job import TrainingJob
@@ -35,6 +36,7 @@ STUDY, TRIALS, FIGURE = "study.db", "trials.csv", "search"
 # Optuna passes over trials that failed; from one that was pruned it learns to stay away.
 STATES: Mapping[TrialState, str] = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "failed"}
 SPREAD = 8
+TIE = 0.002  # of two rank correlations that are not told apart
 
 
 def search(
@@ -68,7 +70,7 @@ def search(
 
     Returns:
         A row a trial: number, state ("finished", or "failed" where it diverged), learning_rate, momentum, val_spearman
-        (of its best epoch), epochs, folder (in `out`).
+        and val_mse (of its best epoch), epochs, folder (in `out`).
 
     Raises:
         StoreError: `out` holds a search with other settings, or one that is running.
@@ -113,14 +115,24 @@ def _search(
     return finished
 
 
-def best(found: pd.DataFrame) -> pd.DataFrame:
+def best(found: pd.DataFrame, selection: Selection = "mse") -> pd.DataFrame:
     """The finished trials of a search, the best first.
 
-    >>> table = pd.DataFrame({"number": [0, 1, 2], "state": "finished", "val_spearman": [0.1, None, 0.3]})
-    >>> best(table)["number"].tolist()
-    [2, 0]
+    Args:
+        found: what `search` returned.
+        selection: as in `TrainConfig`: "mse" puts the trials whose Spearman is within 0.002 of the highest in the
+            order of their errors, "paper" does not.
+
+    >>> values = {"val_spearman": [0.1, None, 0.3, 0.299], "val_mse": [0.01, None, 0.03, 0.02]}
+    >>> table = pd.DataFrame({"number": [0, 1, 2, 3], "state": "finished", **values})
+    >>> best(table)["number"].tolist(), best(table, "paper")["number"].tolist()
+    ([3, 2, 0], [2, 3, 0])
     """
-    return found.dropna(subset="val_spearman").sort_values("val_spearman", ascending=False, kind="stable")
+    ranked = found.dropna(subset="val_spearman").sort_values("val_spearman", ascending=False, kind="stable")
+    tied = ranked["val_spearman"] >= ranked["val_spearman"].max() - TIE
+    if selection == "paper":
+        return ranked
+    return pd.concat([ranked[tied].sort_values("val_mse", kind="stable"), ranked[~tied]])
 
 
 def _check(job: TrainingJob, ranges: Mapping[str, tuple[float, float]], trials: int) -> None:
@@ -245,6 +257,7 @@ _COLUMNS = {
     "learning_rate": float,
     "momentum": float,
     "val_spearman": float,
+    "val_mse": float,
     "epochs": int,
     "folder": str,
 }
@@ -252,13 +265,17 @@ _COLUMNS = {
 
 def _row(trial: FrozenTrial, out: Path) -> dict[str, object]:
     folder = _folder(out, trial.number)
-    history = folder / HISTORY
+    path = folder / HISTORY
+    history = pd.read_csv(path) if path.is_file() else pd.DataFrame()
+    # Where all are undefined there is no best epoch.
+    best_epoch = None if trial.value is None else history.loc[history["val_spearman"].idxmax()]
     return {
         "number": trial.number,
         "state": STATES[trial.state],
         **trial.params,
         "val_spearman": trial.value,
-        "epochs": len(pd.read_csv(history)) if history.is_file() else 0,
+        "val_mse": None if best_epoch is None else best_epoch["val_mse"],
+        "epochs": len(history),
         "folder": folder.relative_to(out).as_posix(),
     }
 

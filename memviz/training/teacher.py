@@ -6,8 +6,9 @@ classes.
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,14 +17,12 @@ from typing import Any
 import pandas as pd
 
 from memviz.errors import TrainingError
-from memviz.files import replacing
 from memviz.images import list_images
 from memviz.images.scored import scored
 from memviz.models import Model
-from memviz.progress import progress as show_progress
-from memviz.training.prepared import digest, file_state
+from memviz.training.cache import Array, FeatureCache, RecordKind
 
-CHUNK = 64  # photographs, after which an interrupted pass goes on
+CHUNK = 64  # photographs, after which an interrupted pass continues
 
 
 @dataclass(frozen=True)
@@ -57,29 +56,24 @@ class Teacher:
             "score_spec": self.model.score_spec.to_dict(),
         }
 
-    def table(self, cache: Path, workers: int = 2, progress: bool | None = None) -> pd.DataFrame:
+    def table(self, cache: FeatureCache) -> pd.DataFrame:
         """The table of scored photographs; scores that `cache` has from an earlier call are not computed again.
 
         Files that cannot be read are left out, with a warning that names them.
         """
-        path = cache / f"teacher-{digest(self.describe())[:16]}.csv"
-        known: dict[str, tuple[float | None, str]] = {}
-        if path.is_file():
-            given = pd.read_csv(path, dtype={"state": str})
-            known = dict(zip(given["path"], zip(given["score"], given["state"], strict=True), strict=True))
-        states = {photograph: file_state(photograph) for photograph in self.paths}
-        missing = [photograph for photograph, state in states.items() if known.get(photograph, (0, ""))[1] != state]
-        with show_progress(f"Scoring with {self.model.name}", len(missing), "images", progress) as advance:
+
+        def computed(missing: list[int]) -> Iterator[dict[int, Array | str]]:
             for first in range(0, len(missing), CHUNK):
                 chunk = missing[first : first + CHUNK]
-                found = self.model.score(chunk, workers=workers, progress=False)
-                scores = dict(zip(found["path"], found[self.model.target], strict=True))
-                known |= {photograph: (scores.get(photograph), states[photograph]) for photograph in chunk}
-                with replacing(path) as temporary:
-                    rows = [(photograph, *known[photograph]) for photograph in known]
-                    pd.DataFrame(rows, columns=["path", "score", "state"]).to_csv(temporary, index=False)
-                advance(len(chunk))
-        scores = pd.Series(self.paths).map(lambda photograph: known[photograph][0]).astype(float)
+                found = self.model.score([self.paths[index] for index in chunk], workers=cache.workers, progress=False)
+                values = dict(zip(found["path"], found[self.model.target].to_numpy(), strict=True))
+                values |= found.attrs["unreadable"]
+                yield {index: values[self.paths[index]] for index in chunk}
+
+        kind = RecordKind("scores", self.describe(), (), "<f4")
+        photographs = cache.identify(self.paths)
+        known = cache.records(kind, photographs, computed, f"Scoring with {self.model.name}")
+        scores = pd.Series([math.nan if row < 0 else float(known.array[row]) for row in known.rows], dtype=float)
         if not scores.notna().any():
             raise TrainingError(f"None of the {len(self.paths)} photographs can be read; the first is {self.paths[0]}.")
         paths = pd.Series(self.paths)[scores.notna()].reset_index(drop=True)

@@ -1,4 +1,6 @@
+import dataclasses
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -90,3 +92,11 @@ def test_what_cannot_be_done_is_said(memviz, tiny, scored, tmp_path, arguments, 
     assert done.code != 0
     assert reason in done.err
     assert not (tmp_path / "run").exists()
+
+
+def test_the_names_of_all_settings_are_in_the_help(memviz):
+    for command in ("train", "search"):
+        shown = memviz(command, "--help").out
+        words = set(re.findall(r"[a-z_]+", shown))
+        assert {field.name for field in dataclasses.fields(library.TrainConfig)} <= words
+        assert {"hits", "false", "alarms", "missing"} <= words

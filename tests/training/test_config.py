@@ -54,6 +54,7 @@ def test_round_trip(config):
         ("weight_decay=-1", r"weight_decay must be 0 or more"),
         ("weight_decay=nan", r"weight_decay must be 0 or more"),
         ("initialization=xavier", r"initialization must be one of he, torch; given was 'xavier'"),
+        ("selection=best", r"selection must be one of mse, paper; given was 'best'"),
         ("fractions=[0.5, 0.5]", r"fractions must be three that make 1"),
         ("fractions=[1.0, 0.0, 0.0]", r"fractions must be three that make 1, for training and validation above 0"),
         ("fractions=[0.8, 0.3, -0.1]", r"fractions must be three that make 1"),

@@ -65,9 +65,9 @@ def test_mirror_images_only_of_a_training_that_flips(photographs, flip):
 def test_processes_that_read_ahead_get_paths_instead_of_arrays(photographs):
     part = photographs(frozen={"part": nn.Flatten()}).subsets["train"]
     pickled = pickle.dumps(part)
-    assert len(pickled) < 10_000 < part.prepared.pixels.nbytes
+    assert len(pickled) < 10_000 < part.features.pixels[:].nbytes
     again = pickle.loads(pickled)
-    assert isinstance(again.prepared.pixels, np.memmap)
+    assert isinstance(again.features.pixels.array, np.memmap)
     for one, other in zip(again.__getitems__([3, 1]), part.__getitems__([3, 1]), strict=True):
         torch.testing.assert_close(one, other)
-    assert again.prepared.unreadable == {}
+    assert again.features.unreadable == {}

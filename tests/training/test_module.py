@@ -10,8 +10,8 @@ from torch import nn
 from memviz.models import InputSpec
 from memviz.models.score_spec import IDENTITY, ScoreSpec
 from memviz.training import TrainConfig
+from memviz.training.features import network_input
 from memviz.training.module import CachedOutput, Examples, Regression, without
-from memviz.training.prepared import network_input
 
 # torchmetrics' remark on memory, which `train` keeps from the user.
 pytestmark = pytest.mark.filterwarnings("ignore:Metric `SpearmanCorrcoef`")

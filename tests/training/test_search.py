@@ -15,6 +15,7 @@ import pytest
 from helpers import undisturbed
 from PIL import Image
 
+from memviz import files
 from memviz.errors import ImageError, StoreError, TrainingError
 from memviz.files import _HOST, WRITING
 from memviz.images import Split
@@ -23,7 +24,7 @@ from memviz.training.search import _next, _study, best
 from memviz.training.store import BEST, LAST
 
 module = importlib.import_module("memviz.training.search")
-COLUMNS = ["number", "state", "learning_rate", "momentum", "val_spearman", "epochs", "folder"]
+COLUMNS = ["number", "state", "learning_rate", "momentum", "val_spearman", "val_mse", "epochs", "folder"]
 QUICK = TrainConfig(epochs=2, batch_size=8, fractions=(0.6, 0.2, 0.2))
 RANGES = {"learning_rate": (1e-5, 1e-1), "momentum": (0.5, 0.99)}
 
@@ -56,6 +57,7 @@ def test_table_figure_and_small_files(table, folder, capfd):
         history = pd.read_csv(folder / trial["folder"] / "history.csv")
         assert len(history) == trial["epochs"] == 2
         assert history["val_spearman"].max() == trial["val_spearman"]
+        assert history["val_mse"][history["val_spearman"].idxmax()] == trial["val_mse"]
         assert (
             json.loads((folder / trial["folder"] / "manifest.json").read_text())["config"]["momentum"]
             == trial["momentum"]
@@ -64,13 +66,13 @@ def test_table_figure_and_small_files(table, folder, capfd):
         assert image.width == pytest.approx(85 / 25.4 * 300, abs=1)
     assert (folder / "search.pdf").is_file()
     assert {path.suffix for path in folder.rglob("*") if path.is_file()} == {
-        "", ".csv", ".db", ".json", ".npy", ".pdf", ".png", ".yaml",
+        "", ".csv", ".db", ".json", ".pdf", ".png", ".yaml",
     }  # fmt: skip
 
 
 def test_trials_share_the_split_and_the_photographs(table, tmp_path, monkeypatch):
     read = []
-    monkeypatch.setattr("memviz.training.prepared.sha256", lambda path: read.append(path) or "")
+    monkeypatch.setattr("memviz.training.cache.sha256", lambda path: read.append(path) or files.sha256(path))
     found = run(table, tmp_path / "out", runtime=Runtime("cpu", cache=tmp_path / "cache"))
     assert sorted(read) == sorted(table["path"])
     assert len([*tmp_path.rglob("split.json")]) == len([*tmp_path.rglob("photographs.csv")]) == 1
@@ -85,7 +87,7 @@ def test_trials_share_the_split_and_the_photographs(table, tmp_path, monkeypatch
 def test_frozen_parts_run_once_for_all_trials(table, tmp_path, cached):
     config = TrainConfig.from_dict(QUICK.to_dict() | {"cache_frozen": cached})
     found = run(table, tmp_path / "out", 3, config, "toy")
-    assert len([*tmp_path.rglob("resnet-*.npy")]) == cached
+    assert len([*tmp_path.rglob("resnet-*")]) == cached
     last = found.iloc[-1]
     job = TrainingJob("toy", table, config).with_config(**{name: float(last[name]) for name in RANGES})
     alone = train(job, tmp_path / "alone", progress=False)

@@ -14,6 +14,7 @@ import memviz
 from memviz.errors import ImageError, StoreError, TrainingError
 from memviz.models import InputSpec
 from memviz.training import Runtime, Teacher, TrainConfig, TrainingJob, search, teacher, train
+from memviz.training.cache import FeatureCache
 
 INPUTS = InputSpec(size=(16, 16), resize=18)
 CPU = Runtime(accelerator="cpu")
@@ -42,21 +43,21 @@ def model(scale=1.0):
 def test_scores_are_those_of_the_model(photos, tmp_path):
     taught = model()
     with unchanged(taught.module), undisturbed():
-        table = Teacher(taught, photos).table(tmp_path / "out")
+        table = Teacher(taught, photos).table(FeatureCache(tmp_path / "out"))
     wanted = taught.score(photos)
     assert table["path"].tolist() == [os.path.abspath(path) for path in wanted["path"]]
     np.testing.assert_array_equal(table["score"].astype("float32"), wanted["memorability"])
     assert table["file"][0] == "more/000.png"
     assert set(table["source"]) == {"photos"}
     assert table.attrs["dataset"]["target"] == "memorability as teacher predicts it"
-    again = Teacher(taught, photos).table(tmp_path / "out")
+    again = Teacher(taught, photos).table(FeatureCache(tmp_path / "out"))
     pd.testing.assert_frame_equal(again, table, check_exact=True)
 
 
 def test_an_interrupted_pass_goes_on(photos, tmp_path, monkeypatch):
     monkeypatch.setattr(teacher, "CHUNK", 5)
     taught = model()
-    whole = Teacher(taught, photos).table(tmp_path / "whole")
+    whole = Teacher(taught, photos).table(FeatureCache(tmp_path / "whole"))
     scored, score = [], taught.score
 
     def stop(paths, **options):
@@ -67,10 +68,12 @@ def test_an_interrupted_pass_goes_on(photos, tmp_path, monkeypatch):
 
     monkeypatch.setattr(taught, "score", stop)
     with pytest.raises(KeyboardInterrupt):
-        Teacher(taught, photos).table(tmp_path / "out")
+        Teacher(taught, photos).table(FeatureCache(tmp_path / "out"))
     counted = []
     monkeypatch.setattr(taught, "score", lambda paths, **options: counted.append(len(paths)) or score(paths, **options))
-    pd.testing.assert_frame_equal(Teacher(taught, photos).table(tmp_path / "out"), whole, check_exact=True)
+    pd.testing.assert_frame_equal(
+        Teacher(taught, photos).table(FeatureCache(tmp_path / "out")), whole, check_exact=True
+    )
     assert counted == [5, 5, 4]
 
 
@@ -78,7 +81,7 @@ def test_unreadable_files_are_named_and_left_out(photos, tmp_path):
     damaged = sorted(photos.rglob("*.png"))[3]
     damaged.write_bytes(b"no picture")
     with pytest.warns(UserWarning, match=rf"1 unreadable.*\n.*{damaged.name}"):
-        table = Teacher(model(), photos).table(tmp_path / "out")
+        table = Teacher(model(), photos).table(FeatureCache(tmp_path / "out"))
     assert str(damaged) not in table["path"].tolist()
     assert len(table) == 23
 
@@ -87,9 +90,9 @@ def test_unreadable_files_are_not_tried_again(photos, tmp_path, monkeypatch):
     sorted(photos.rglob("*.png"))[3].write_bytes(b"no picture")
     taught = model()
     with pytest.warns(UserWarning, match="unreadable"):
-        first = Teacher(taught, photos).table(tmp_path / "out")
+        first = Teacher(taught, photos).table(FeatureCache(tmp_path / "out"))
     monkeypatch.setattr(taught, "score", lambda *args, **kwargs: pytest.fail("scored again"))
-    pd.testing.assert_frame_equal(Teacher(taught, photos).table(tmp_path / "out"), first)
+    pd.testing.assert_frame_equal(Teacher(taught, photos).table(FeatureCache(tmp_path / "out")), first)
 
 
 def test_no_photograph_is_readable(tmp_path):
@@ -98,24 +101,24 @@ def test_no_photograph_is_readable(tmp_path):
         pytest.warns(UserWarning, match="unreadable"),
         pytest.raises(TrainingError, match=r"None of the 1 photographs can be read; the first is .*a\.png"),
     ):
-        Teacher(model(), tmp_path / "a.png").table(tmp_path / "out")
+        Teacher(model(), tmp_path / "a.png").table(FeatureCache(tmp_path / "out"))
 
 
 def test_teachers_may_share_a_cache(photos, tmp_path):
-    Teacher(model(), photos).table(tmp_path / "out")
+    Teacher(model(), photos).table(FeatureCache(tmp_path / "out"))
     other = model(2.0)
-    table = Teacher(other, photos).table(tmp_path / "out")
+    table = Teacher(other, photos).table(FeatureCache(tmp_path / "out"))
     np.testing.assert_array_equal(table["score"].astype("float32"), other.score(photos)["memorability"])
 
 
 def test_only_what_has_changed_is_scored_again(photos, tmp_path, monkeypatch):
     taught = model()
-    Teacher(taught, photos).table(tmp_path / "out")
+    Teacher(taught, photos).table(FeatureCache(tmp_path / "out"))
     changed = sorted(photos.rglob("*.png"))[3]
     Image.new("RGB", (30, 30), "red").save(changed)
     scored, score = [], taught.score
     monkeypatch.setattr(taught, "score", lambda paths, **options: scored.append(paths) or score(paths, **options))
-    table = Teacher(taught, photos).table(tmp_path / "out")
+    table = Teacher(taught, photos).table(FeatureCache(tmp_path / "out"))
     assert scored == [[str(changed)]]
     assert table.set_index("path")["score"][str(changed)] == pytest.approx(score(changed)["memorability"][0])
 
@@ -124,7 +127,7 @@ def test_who_cannot_teach(photos, tmp_path):
     with pytest.raises(TrainingError, match="Toy gives no score"):
         Teacher(memviz.wrap(Toy(), INPUTS), photos)
     with pytest.raises(ImageError, match="nowhere"):
-        Teacher(model(), tmp_path / "nowhere").table(tmp_path / "out")
+        Teacher(model(), tmp_path / "nowhere").table(FeatureCache(tmp_path / "out"))
 
 
 def test_distillation(photos, tmp_path):

@@ -352,6 +352,48 @@ def test_options_are_those_of_the_model_it_starts_from(table, tmp_path, monkeypa
     assert second.card.options == {"head": "small"}
 
 
+class Linear(Toy):
+    """Without the sigmoid."""
+
+    def forward(self, pictures):
+        return torch.cat([self.alexnet(pictures), self.resnet(pictures)], 1).mean((2, 3)) @ self.head.weight.T + (
+            self.head.bias
+        )
+
+
+def test_a_start_at_random_predicts_the_mean_of_the_training_scores(table, tmp_path, monkeypatch):
+    """The constant 0.75, above most scores, made the first steps push all down, the brightest most."""
+    changed_toy(monkeypatch, build=Linear)
+    still = run(table, tmp_path / "still", changed(epochs=1, learning_rate=1e-9))
+    scores = pd.read_csv(tmp_path / "still/photographs.csv").groupby("subset")["score"]
+    mean = scores.mean()["train"]
+    assert still.card.start["score"] == pytest.approx(mean)
+    error = ((scores.get_group("validation") - mean) ** 2).mean()
+    assert still.card.metrics["val_mse"] == pytest.approx(error, rel=0.02)
+    learned = run(table, tmp_path / "out", changed(epochs=1, learning_rate=0.01))
+    assert learned.card.metrics["val_spearman"] > 0.5
+
+
+def test_photographs_that_were_replaced_meanwhile(table, tmp_path, monkeypatch):
+    """Not where nothing was learned yet, nor where a file was only touched."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Regression, "training_step", lambda *args: (_ for _ in ()).throw(MemoryError))
+        with pytest.raises(MemoryError):
+            run(table, tmp_path / "out")
+    Image.new("RGB", (24, 20), "red").save(table["path"][1])
+    with monkeypatch.context() as patch:
+        patch.setattr(finishing, "finish", lambda *args: (_ for _ in ()).throw(MemoryError))
+        with pytest.raises(MemoryError):
+            run(table, tmp_path / "out")
+    os.utime(table["path"][2])
+    content = Path(table["path"][3]).read_bytes()
+    Image.new("RGB", (24, 20), "blue").save(table["path"][3])
+    with pytest.raises(StoreError, match=r"replaced since .* 1 of them: bright/003\.png"):
+        run(table, tmp_path / "out")
+    Path(table["path"][3]).write_bytes(content)
+    run(table, tmp_path / "out")
+
+
 def test_a_mean_image(table, tmp_path, monkeypatch):
     changed_toy(monkeypatch, inputs=InputSpec(size=(16, 16), resize=(18, 18), mean=(0.5, 0.5, 0.5)))
     for name in ("one", "other"):
@@ -436,7 +478,7 @@ def test_a_cache_that_is_shared(table, tmp_path):
     for out in ("one", "two"):
         run(table, tmp_path / out, runtime=Runtime("cpu", cache=tmp_path / "cache"))
         assert not (tmp_path / out / "cache").exists()
-    assert len(list((tmp_path / "cache").glob("*.npy"))) == 2
+    assert len(list((tmp_path / "cache").glob("*-*"))) == 2
 
 
 def test_epochs_of_a_few_steps(table, tmp_path):
@@ -599,7 +641,9 @@ def test_the_end_of_the_program_is_no_interruption(table, tmp_path, monkeypatch)
 def test_interrupted_while_decoding(table, tmp_path, monkeypatch):
     handler = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch, undisturbed():
-        patch.setattr("memviz.training.data.prepare", lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGINT))
+        patch.setattr(
+            "memviz.training.data.compute_features", lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGINT)
+        )
         with pytest.raises(KeyboardInterrupt):
             run(table, tmp_path / "out")
     assert signal.getsignal(signal.SIGINT) is handler
