@@ -1,10 +1,10 @@
-"""How long a step of each of the paper's five models takes, in how much memory, and what caching frozen parts saves.
+"""How long a step of each of the paper's five models takes, in how much memory, and what a cache saves.
 
     uv run python experiments/benchmarks/training.py [--models memnet resmem ...]
 
 Each model is trained by `memviz.train` in a process of its own, for a few steps on SYNTHETIC pictures, with backbones
 at random, since neither changes the speed. Beside it stands the same step in a plain loop, without Lightning, on a
-batch that is already in memory. ResMem and M3M are also trained with their frozen parts run in each step.
+batch that is already in memory. ResMem and M3M are also trained with their frozen submodules run in each step.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def measure(model: str, cached: bool, folder: Path, batch_size: int) -> dict[str
     alone = step_alone(job)
     return {
         "model": model,
-        "frozen parts": ("cached" if cached else "computed") if architecture(model).frozen else "none",
+        "frozen submodules": ("cached" if cached else "computed") if architecture(model).frozen else "none",
         "million parameters": round(sum(each.numel() for each in trained.module.parameters()) / 1e6, 1),
         "seconds a step": round(step, 3),
         "the step alone": round(alone, 3),
@@ -100,17 +100,17 @@ def step_alone(job: TrainingJob) -> float:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     config, start = job.config, job.untrained()
     frozen = architecture(job.model).frozen
-    parts = without(start.module, frozen) if config.cache_frozen else {}
+    cached = without(start.module, frozen) if config.cache_frozen else {}
     with torch.inference_mode():
         picture = torch.zeros(1, 3, *start.inputs.size)
-        shapes = {address: part(picture).shape[1:] for address, part in parts.items()}
+        shapes = {address: submodule(picture).shape[1:] for address, submodule in cached.items()}
     count = config.batch_size
     examples = Examples(
         torch.randint(256, (count, 3, *start.inputs.size), dtype=torch.uint8, device=device),
         torch.rand(count, device=device),
         {address: torch.rand(count, 2, *shape, device=device) for address, shape in shapes.items()},
     )
-    module = Regression(start.module, start.inputs, start.score_spec, () if parts else frozen, config).to(device)
+    module = Regression(start.module, start.inputs, start.score_spec, () if cached else frozen, config).to(device)
     optimizer = module.configure_optimizers()
     seconds = []
     for _ in range(2 * STEPS):

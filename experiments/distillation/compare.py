@@ -26,7 +26,7 @@ from memviz.rendering.store import load_renders
 
 RECIPE = Path(__file__).parent / "gallery.toml"
 TITLE = "ResMem's own AlexNet branch"
-INTRO = "The published ResMem's AlexNet branch, to lay beside that of a MemNet that learned its scores."
+INTRO = "The published ResMem's AlexNet branch, whose weights are at their random start, beside a distilled MemNet's."
 
 
 def main() -> None:

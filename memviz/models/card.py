@@ -32,10 +32,11 @@ class ModelCard:
         data: on what it was trained.
         split: how the data were divided; None if they were not.
         seed: of the training.
-        training, runtime: how it was done: the configuration, and the devices, nodes and precision.
+        training, runtime: how it was done: the configuration, and the devices, nodes, precision and kind of device.
         metrics: how good it is, by name; None for a measure that is not defined, as the correlation of constants.
         start: the weights before the first step: `weights`, "random" or where they came from, their `fingerprint`, and
-            the pretrained `backbones` of a start at random; None if it is not known.
+            the pretrained `backbones` of a start at random, and the `score` that its last bias was then set to give;
+            None if it is not known.
         distilled_from: the teacher whose scores were the targets, its fingerprint as `weights`; None for people's
             memory. Of a trained model this and `start` also have its `folder`, `data`, `start` and `distilled_from`.
         notes: anything else.

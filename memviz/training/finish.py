@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from platform import machine
 from typing import Any
 
 import pandas as pd
+import torch
 
 from memviz.artefacts import Manifest
 from memviz.evaluation import evaluate
@@ -57,7 +59,7 @@ def finish(
         start={**begun, **_lineage(start)},
         distilled_from={**job.data.describe(), **_lineage(job.data.model)} if isinstance(job.data, Teacher) else None,
         training=job.config.to_dict(),
-        runtime=given["runtime"],
+        runtime={**given["runtime"], "device": _name(job.runtime.device)},
     )
     test = photographs.test
     if len(test) > 1:
@@ -69,6 +71,15 @@ def finish(
         measures = ("mse", "mae", *(f"spearman{end}" for end in ("", "_low", "_high")))
         metrics |= {f"test_{measure}": float(whole[measure]) for measure in measures}
     save_trained(trained, out, card)
+
+
+def _name(device: torch.device) -> str:
+    """Of the machine that computed.
+
+    >>> _name(torch.device("cpu")).startswith("CPU (")
+    True
+    """
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type.upper()} ({machine()})"
 
 
 def _lineage(model: Model) -> dict[str, Any]:

@@ -1,10 +1,14 @@
 """The whole of Table 1, on synthetic pictures: all four models are really trained, if only for a step or two."""
 
 import json
+import os
+import re
+import signal
 import sys
 
 import pandas as pd
 import pytest
+from helpers import undisturbed
 
 import memviz
 from experiments.fake_data.make import make_lamem, make_memcat
@@ -38,6 +42,15 @@ def test_every_model_is_trained_and_evaluated_on_one_split(tmp_path, monkeypatch
         predictions = pd.read_csv(out / name / "test/predictions.csv")
         assert mse == pytest.approx(((predictions["prediction"] - predictions["truth"]) ** 2).mean())
         assert f"{mse:.4g}" in printed
+    told = table.set_index("model")["special"].fillna("")
+    assert told["memnet"] == ""
+    assert told["m3m"] == "head=small; random instead of pretrained: resnet, segmentation.fcn"
+    assert set(table["device"].str[:5]) == {"CPU ("}
+    for name in table["model"]:
+        assert memviz.load_model(out / name).card.training["fractions"] == [0.7, 0.15, 0.15]
+    monkeypatch.setattr(sys, "argv", [*command, "--models", "memnet"])
+    main()
+    pd.testing.assert_frame_equal(pd.read_csv(out / "table1.csv"), table)  # the others' rows stay
     # The ResNet of resmem has stayed as it was, batch norms included; that of resmem-retrain has not.
     before = TrainingJob("resmem", pd.DataFrame(), start=Start(backbones={})).untrained().module.state_dict()
     for name, same in (("resmem", True), ("resmem-retrain", False)):
@@ -45,3 +58,28 @@ def test_every_model_is_trained_and_evaluated_on_one_split(tmp_path, monkeypatch
         for end in ("weight", "running_mean"):
             resnet = [key for key in before if key.startswith("resnet.") and key.endswith(end)]
             assert all(trained[key].equal(before[key]) for key in resnet) == same, (name, end)
+
+
+@pytest.mark.parametrize(
+    ("data", "out", "reason"),
+    [
+        ("lamem=nowhere", "out", "Error: nowhere"),
+        ("lamem", "out", "Error: Invalid value for --data: 'lamem': write"),
+        ("lamem=nowhere", "file/out", "file is a file"),
+    ],
+)
+def test_what_is_wrong_is_a_sentence(tmp_path, monkeypatch, data, out, reason):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(sys, "argv", ["run.py", f"--data={data}", f"--out={tmp_path / out}"])
+    with pytest.raises(SystemExit, match=re.escape(reason)):
+        main()
+
+
+def test_sigterm_is_a_sentence(tmp_path, monkeypatch, capsys):
+    make_lamem(tmp_path / "lamem", 12, seed=0)
+    monkeypatch.setattr("experiments.table1.run.train", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(sys, "argv", ["run.py", f"--data=lamem={tmp_path / 'lamem'}", f"--out={tmp_path / 'out'}"])
+    with undisturbed(), pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 143
+    assert "the same command continues" in capsys.readouterr().err

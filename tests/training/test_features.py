@@ -28,7 +28,7 @@ CPU = torch.device("cpu")
 
 
 class Counting(nn.Module):
-    """A part with a batch norm, which counts the pictures that it sees, and fails where it is told to."""
+    """A submodule with a batch norm, which counts the pictures that it sees, and fails where it is told to."""
 
     seen = None
     fail_at = None

@@ -140,7 +140,7 @@ search(job, {out!r}, trials=3, progress=False)
 
 
 def test_killed_in_the_middle_of_a_trial(table, tmp_path):
-    """The search goes on within the trial, to the table of one that was never interrupted."""
+    """The search continues within the trial, to the table of one that was never interrupted."""
     config = TrainConfig.from_dict(QUICK.to_dict() | {"epochs": 12, "patience": 12})
     whole = run(table, tmp_path / "whole", trials=3, config=config)
     out = tmp_path / "out"
@@ -165,7 +165,7 @@ def test_killed_in_the_middle_of_a_trial(table, tmp_path):
     assert not [*out.rglob("*.ckpt")]
 
 
-def test_the_interrupted_trial_goes_on_from_its_last_epoch(table, tmp_path, monkeypatch):
+def test_the_interrupted_trial_continues_from_its_last_epoch(table, tmp_path, monkeypatch):
     config = TrainConfig.from_dict(QUICK.to_dict() | {"epochs": 4, "patience": 4})
     whole = run(table, tmp_path / "whole", trials=1, config=config)
     with monkeypatch.context() as patch:

@@ -54,7 +54,7 @@ def test_scores_are_those_of_the_model(photos, tmp_path):
     pd.testing.assert_frame_equal(again, table, check_exact=True)
 
 
-def test_an_interrupted_pass_goes_on(photos, tmp_path, monkeypatch):
+def test_an_interrupted_pass_continues(photos, tmp_path, monkeypatch):
     monkeypatch.setattr(teacher, "CHUNK", 5)
     taught = model()
     whole = Teacher(taught, photos).table(FeatureCache(tmp_path / "whole"))

@@ -283,7 +283,9 @@ def test_a_run_that_starts_from_another(table, tmp_path):
 
 def test_devices_and_precision_are_part_of_the_result(table, tmp_path):
     model = run(table, tmp_path / "out", changed(epochs=1))
-    assert model.card.runtime == {"devices": 1, "nodes": 1, "precision": "32-true"}
+    device = model.card.runtime["device"]
+    assert device.startswith("CPU (")
+    assert model.card.runtime == {"devices": 1, "nodes": 1, "precision": "32-true", "device": device}
     free = Runtime("cpu", precision="32-true", workers=1, logger="tensorboard")
     assert run(table, tmp_path / "out", changed(epochs=1), runtime=free).card == model.card
     mixed = Runtime(accelerator="cpu", precision="bf16-mixed")
@@ -419,7 +421,7 @@ def test_a_split_of_other_photographs(table, tmp_path):
 
 
 def test_doubles_in_two_sources_stay_together(tmp_path, originals):
-    """A photograph in both data sets, in the second at another quality, is in one part."""
+    """A photograph in both data sets, in the second at another quality, is in one subset."""
     doubled = ["coffee.png", "rocket.jpg", "chelsea.png", "astronaut.png"]
     for source, quality in (("one", 95), ("two", 60)):
         folder = tmp_path / source
@@ -577,7 +579,7 @@ train(job, out)
 
 @pytest.mark.parametrize(("how", "name"), [("SIGKILL", "toy-retrain"), ("SIGINT", "toy"), ("SIGTERM", "toy-retrain")])
 def test_killed_in_the_middle(table, tmp_path, monkeypatch, how, name):
-    """In the third epoch; the same call again goes on, to the same result."""
+    """In the third epoch; the same call again continues, to the same result."""
     run(table, tmp_path / "whole", changed(epochs=5), name)
     stepped, steps = Regression.training_step, []
     if how == "SIGKILL":
