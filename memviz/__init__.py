@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from memviz.models import list_models as list_models
     from memviz.models import load_model as load_model
     from memviz.models import wrap as wrap
+    from memviz.rendering import RenderConfig as RenderConfig
     from memviz.rendering import Renders as Renders
     from memviz.rendering import objectives as objectives
     from memviz.rendering import render as render
@@ -39,6 +40,7 @@ _HOME = {
     "InputSpec": "memviz.models",
     "MemvizError": "memviz.errors",
     "Model": "memviz.models",
+    "RenderConfig": "memviz.rendering",
     "Renders": "memviz.rendering",
     "Report": "memviz.evaluation",
     "Runtime": "memviz.training",

@@ -21,8 +21,12 @@ CALLS = {
     "capture": lambda model, photos, out: run(model, capture(model.module, [last(model)])),
     "observe": lambda model, photos, out: run(model, observe(model.module, {last(model): torch.sum})),
     "build_index": lambda model, photos, out: memviz.build_index(model, photos, out=out, k=2),
-    "render": lambda model, photos, out: memviz.render(model, first(model), [0, 1], size=24, steps=2),
-    "render score": lambda model, photos, out: memviz.render(model, objective=memviz.objectives.score(), steps=2),
+    "render": lambda model, photos, out: memviz.render(
+        model, first(model), [0, 1], config=memviz.RenderConfig(size=24, steps=2)
+    ),
+    "render score": lambda model, photos, out: memviz.render(
+        model, objective=memviz.objectives.Score(), config=memviz.RenderConfig(steps=2)
+    ),
 }
 
 

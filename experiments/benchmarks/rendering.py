@@ -104,7 +104,7 @@ def main() -> None:
     drawn, steps = [], []
     for layer in arguments.layers:
         start = time.perf_counter()
-        images, _ = memviz.render(model, layer, range(TOGETHER), steps=arguments.steps)
+        images, _ = memviz.render(model, layer, range(TOGETHER), config=RenderConfig(steps=arguments.steps))
         ours = (time.perf_counter() - start) / TOGETHER
         for unit in range(arguments.units):
             mean, peak = reached(model.module, layer, unit, images[unit])

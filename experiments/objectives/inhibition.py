@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 
 import memviz
-from memviz.rendering import objectives
+from memviz.rendering import RenderConfig, objectives
 
 LAYERS = ("alexnet.conv1", "alexnet.conv2", "alexnet.conv4", "resnet.layer2.3.conv2")
 SHARES = (1.0, 0.5, 0.1, 0.01)
@@ -30,7 +30,9 @@ def main() -> None:
         cells = []
         for share in SHARES:
             objectives.INHIBITION = share
-            table = memviz.render(model, layer, range(arguments.units), steps=arguments.steps).table
+            table = memviz.render(
+                model, layer, range(arguments.units), config=RenderConfig(steps=arguments.steps)
+            ).table
             cells.append(f"{table['activation'].mean():.3f}, {table['peak'].mean():.3f}")
         print(f"| {layer} | " + " | ".join(cells) + " |", flush=True)
 

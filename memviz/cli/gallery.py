@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -54,14 +56,15 @@ def gallery(
 def default_renders(index: Index, recipe: Recipe) -> Path:
     """Where a recipe's renders are kept: beside the index, apart from those of other weights or settings."""
     network = f"{index.manifest.model}-{str(index.manifest.weights)[:8]}"
-    look = f"{recipe.render.size}px-{recipe.render.steps}steps-seed{recipe.render.seed}"
-    return index.path.resolve().parent / "renders" / network / look
+    look = json.dumps([recipe.objective, recipe.seed, recipe.render.to_dict()], sort_keys=True)
+    digest = hashlib.blake2b(look.encode(), digest_size=4).hexdigest()
+    return index.path.resolve().parent / "renders" / network / digest
 
 
 def make_gallery(recipe: Recipe, index: Index, model: object, out: Path, renders: Path) -> Path:
     """Renders what a recipe lacks, then builds the gallery; `model` is called only if it is needed."""
     from memviz.gallery import build_gallery, missing
-    from memviz.rendering import render
+    from memviz.rendering import render_job
 
     jobs = missing(recipe, index, renders)
     if jobs:
@@ -69,15 +72,5 @@ def make_gallery(recipe: Recipe, index: Index, model: object, out: Path, renders
         index.check_model(loaded)
         for number, job in enumerate(jobs, start=1):
             typer.echo(f"Rendering {job.address} ({number} of {len(jobs)})", err=True)
-            look = job.render
-            render(
-                loaded,
-                job.address,
-                job.units,
-                size=look.size,
-                steps=look.steps,
-                seed=look.seed,
-                out=renders,
-                progress=True,
-            )
+            render_job(loaded, job, renders, progress=True)
     return build_gallery(recipe, out=out, renders=renders, index=index)

@@ -11,19 +11,17 @@ import typer
 from memviz.cli.common import Device, Mean, ModelName, Options, Weights
 
 
-class Objective(StrEnum):
-    """What of a unit is maximized."""
-
-    excitation = "excitation"
-    channel = "channel"
-    neuron = "neuron"
-
-
 class Parameters(StrEnum):
     """What of a picture is optimized."""
 
     fourier = "fourier"
     pixel = "pixel"
+
+
+def _objectives(incomplete: str) -> list[str]:
+    from memviz.rendering.objective import UNIT_OBJECTIVES
+
+    return [name for name in UNIT_OBJECTIVES if name.startswith(incomplete)]
 
 
 def render(
@@ -39,11 +37,16 @@ def render(
     out: Annotated[Path, typer.Option(help="Folder; each layer gets one in it.", show_default=False)],
     units: Annotated[str | None, typer.Option(help="As 0-31,40; all by default.", show_default=False)] = None,
     size: Annotated[int | None, typer.Option(min=1, help="Pixels; 128, or the input's size where needed.")] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Of the optimizer.")] = 256,
+    steps: Annotated[int | None, typer.Option(min=1, help="Of the optimizer.", show_default=False)] = None,
     seed: Annotated[int, typer.Option(help="Another seed gives other pictures.")] = 0,
     objective: Annotated[
-        Objective, typer.Option(help="Mean with inhibition counting half, plain mean, or the centre.")
-    ] = Objective.excitation,
+        str,
+        typer.Option(
+            autocompletion=_objectives,
+            help="What of a unit is maximized: its mean with inhibition counting half, 'channel' for the plain mean, "
+            "'neuron' for the centre; an unknown name lists all.",
+        ),
+    ] = "excitation",
     parameterization: Annotated[Parameters, typer.Option(help="Fourier coefficients or pixels.")] = Parameters.fourier,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Most pictures together.")] = None,
     weights: Weights = "published",
@@ -52,27 +55,30 @@ def render(
     device: Device = "auto",
 ) -> None:
     """Draw what units want to see: one PNG a unit, a contact sheet and a manifest. What is done is skipped."""
-    from memviz.cli.common import echo_table, parse_units, read_model
-    from memviz.rendering import Fourier, Pixel, RenderConfig, objectives
+    from memviz.cli.common import echo_table, read_model
+    from memviz.layers.unit import parse_channels
+    from memviz.rendering import RenderConfig, objectives
     from memviz.rendering import render as draw
-    from memviz.rendering.api import CONTACT_SHEET
+    from memviz.rendering.objective import unit_objective
+    from memviz.rendering.store import CONTACT_SHEET
 
-    config = RenderConfig(
-        size=size,
-        steps=steps,
-        parameterization=Pixel() if parameterization == "pixel" else Fourier(),
-        batch_size=batch_size,
-    )
+    settings = {
+        "size": size,
+        "steps": steps,
+        "parameterization": {"kind": parameterization.value},
+        "batch_size": batch_size,
+    }
+    config = RenderConfig.from_dict({name: value for name, value in settings.items() if value is not None})
+    channels = None if units is None else parse_channels(units)
+    unit_objective(objective)
     loaded = read_model(model, weights, device, mean, options)
     if layer == "score":
-        most = objectives.score()
+        most = objectives.Score()
         renders = draw(loaded, objective=[most, -most], config=config, seed=seed, progress=True)
         folder = renders.save(out / "score")
     else:
-        wanted = parse_units(units)
-        renders = draw(
-            loaded, layer, wanted, objective=objective.value, config=config, seed=seed, out=out, progress=True
-        )
+        renders = draw(loaded, layer, channels, objective=objective, config=config, seed=seed, out=out, progress=True)
         folder = out / loaded.layers[layer.partition(":")[0]].address
-    echo_table(renders.table.drop(columns=["steps", "seed"]), digits=4)
+    shown = ["unit", "objective", "value"] if layer == "score" else ["unit", "mean", "peak"]
+    echo_table(renders.table[[*shown, "state"]], digits=4)
     typer.echo(f"\n{folder / CONTACT_SHEET}")

@@ -7,19 +7,20 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from memviz.artefacts import MANIFEST
 from memviz.errors import RecipeError, StoreError
 from memviz.files import provenance, read_json, write_json
 from memviz.gallery.figure import save_figures
 from memviz.gallery.page import Group, Page, Photo, Section, Unit, letters, to_html
-from memviz.gallery.recipe import Choice, Job, Recipe, load_recipe
+from memviz.gallery.recipe import Choice, Recipe, load_recipe
 from memviz.index import Index, load_index
 from memviz.layers import Layer
+from memviz.rendering.job import RenderJob
 from memviz.rendering.store import SavedRenders, load_renders
 
 PHOTOS = 9
@@ -63,7 +64,7 @@ def build_gallery(
     return Path(out) / "index.html"
 
 
-def missing(recipe: Recipe, index: Index, renders: str | os.PathLike[str]) -> list[Job]:
+def missing(recipe: Recipe, index: Index, renders: str | os.PathLike[str]) -> list[RenderJob]:
     """The jobs of a recipe of which `renders` does not hold every unit as asked."""
     return [job for job, _ in _lacking(recipe, index, Path(renders))]
 
@@ -80,42 +81,30 @@ def _index(recipe: Recipe, index: Index | str | os.PathLike[str] | None) -> Inde
     return load_index(folder)
 
 
-def _lacking(recipe: Recipe, index: Index, renders: Path) -> Iterator[tuple[Job, str]]:
+def _lacking(recipe: Recipe, index: Index, renders: Path) -> Iterator[tuple[RenderJob, str]]:
+    manifest = index.manifest
     for job in recipe.jobs(index):
-        if not (renders / job.address / "manifest.json").exists():
+        folder = renders / job.address
+        if not (folder / MANIFEST).exists():
             yield job, "not rendered"
             continue
-        saved = load_renders(renders / job.address)
-        if saved.manifest["weights"] != index.manifest.weights:
+        saved = load_renders(folder)
+        wanted = job.manifest(str(manifest.model), str(manifest.weights), index.layers[job.address], index.inputs)
+        if differences := saved.manifest.differences(wanted):
             raise StoreError(
-                f"{renders / job.address} was rendered from other weights ({saved.manifest['weights'][:12]}) than the "
-                f"index {index.path} ({str(index.manifest.weights)[:12]}). Render again into another folder, or give "
-                "the index of those weights."
+                f"{folder} holds other renders than the recipe {recipe.title!r} asks for: {'; '.join(differences)}. "
+                "Give another folder for the renders, or change the recipe."
             )
-        asked = asdict(job.render)
-        made = saved.manifest["config"] | {"seed": saved.manifest["seed"]}
-        other = [
-            f"{key} {made[key]} instead of {value}" for key, value in asked.items() if made.get(key, value) != value
-        ]
-        lacking = [unit for unit in job.units if unit not in saved.units]
-        if other:
-            yield job, f"rendered with {', '.join(other)}"
-        elif lacking:
+        if lacking := [unit for unit in job.units if unit not in saved.units]:
             yield job, f"without {'units' if len(lacking) > 1 else 'unit'} {', '.join(map(str, lacking))}"
 
 
 def _saved_renders(recipe: Recipe, index: Index, renders: Path) -> dict[str, SavedRenders]:
     lacking = list(_lacking(recipe, index, renders))
     if lacking:
-        lines = []
-        for job, why in lacking:
-            units = ",".join(map(str, job.units))
-            look = f"--size {job.render.size} --steps {job.render.steps} --seed {job.render.seed}"
-            command = f"memviz render {recipe.model} {job.address} --units {units} {look} --out {renders}"
-            lines.append(f"  {job.address} ({why}):\n    {command}")
+        lines = "; ".join(f"{job.address} ({why})" for job, why in lacking)
         raise StoreError(
-            f"{renders} lacks renders for {recipe.title!r}. `memviz gallery` makes them on its way; one by one:\n"
-            + "\n".join(lines)
+            f"{renders} lacks renders for {recipe.title!r}: {lines}. `memviz gallery` makes them on its way."
         )
     return {job.address: load_renders(renders / job.address) for job in recipe.jobs(index)}
 
@@ -166,7 +155,9 @@ def _describe(recipe: Recipe, index: Index, saved: Mapping[str, SavedRenders], f
             | {"photographs": index.result.photographs, "unreadable": index.result.unreadable, "k": index.config.k}
             | {"inputs": _inputs(index)},
             "renders": {
-                address: {key: of.manifest.get(key) for key in ("weights", "config", "seed", "created", "versions")}
+                address: {
+                    key: getattr(of.manifest, key) for key in ("weights", "config", "seed", "created", "versions")
+                }
                 for address, of in saved.items()
             },
         },
@@ -193,7 +184,8 @@ def _unit(
     record = saved.units[unit]
     stem = f"images/{layer.address}-{unit:04d}"
     picture = None
-    if source := saved.path(unit):
+    # Read before it is copied: what is published is a picture.
+    if saved.picture(record) is not None and (source := saved.path(record)):
         picture = f"{stem}.png"
         shutil.copyfile(source, folder / picture)
     photos = tuple(_photos(layer, unit, stem, index, folder))
@@ -205,10 +197,10 @@ def _unit(
         unit=unit,
         anchor=anchor,
         letter=letter,
-        state=record["state"],
+        state=record.state,
         picture=picture,
-        peak=record.get("peak"),
-        mean=record.get("activation"),
+        peak=record.peak,
+        mean=record.mean,
         best=photos[0].value if photos else None,
         photos=photos,
     )

@@ -10,7 +10,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from memviz.errors import LayerError, RecipeError, did_you_mean
+from memviz.errors import LayerError, RecipeError, RenderError, did_you_mean
+from memviz.rendering.config import RenderConfig
+from memviz.rendering.job import RenderJob
 
 if TYPE_CHECKING:
     from memviz.index import Index
@@ -19,15 +21,6 @@ if TYPE_CHECKING:
 LAYOUTS = ("grid", "photographs", "branches")
 _SELECTIVE = re.compile(r"selective:([1-9]\d*)")
 _NEAREST = "nearest:"
-
-
-@dataclass(frozen=True)
-class RenderOptions:
-    """How the units are rendered: picture size in pixels, optimization steps, seed."""
-
-    size: int = 128
-    steps: int = 256
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -55,15 +48,6 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Job:
-    """Units of a layer that a gallery needs rendered, and how."""
-
-    address: str
-    units: tuple[int, ...]
-    render: RenderOptions
-
-
-@dataclass(frozen=True)
 class Choice:
     """A panel's layer and units, found in an index."""
 
@@ -80,6 +64,7 @@ class Recipe:
             photographs) or `branches` (rows of two layers side by side).
         columns: how many pictures a row of the grid has.
         index: folder of the index; the caller may give another one.
+        render, objective, seed: how the units are rendered.
     """
 
     title: str
@@ -90,7 +75,9 @@ class Recipe:
     intro: str = ""
     caption: str = ""
     index: Path | None = None
-    render: RenderOptions = field(default_factory=RenderOptions)
+    render: RenderConfig = field(default_factory=RenderConfig)
+    objective: str = "excitation"
+    seed: int = 0
 
     def resolve(self, index: Index) -> tuple[tuple[Choice, ...], ...]:
         """The layers and units of each row, as found in `index`; the same index gives the same choice."""
@@ -102,17 +89,23 @@ class Recipe:
             )
         return tuple(_resolve_row(row, index) for row in self.rows)
 
-    def jobs(self, index: Index) -> list[Job]:
+    def jobs(self, index: Index) -> list[RenderJob]:
         """What must be rendered for this gallery: one job a layer, in the order of the rows."""
-        units: dict[str, set[int]] = {}
+        units: dict[str, tuple[Layer, set[int]]] = {}
         for row in self.resolve(index):
             for choice in row:
-                units.setdefault(choice.layer.address, set()).update(choice.units)
-        return [Job(address, tuple(sorted(chosen)), self.render) for address, chosen in units.items()]
+                units.setdefault(choice.layer.address, (choice.layer, set()))[1].update(choice.units)
+        return [
+            RenderJob(address, tuple(sorted(chosen)), self.objective, self.render, self.seed).resolve(
+                layer, index.inputs
+            )
+            for address, (layer, chosen) in units.items()
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON; without the index's folder, which is the caller's own."""
-        return {key: value for key, value in asdict(self).items() if key != "index"}
+        plain = {key: value for key, value in asdict(self).items() if key != "index"}
+        return plain | {"render": self.render.to_dict()}
 
 
 def load_recipe(path: str | os.PathLike[str]) -> Recipe:
@@ -159,6 +152,7 @@ def parse_recipe(data: Mapping[str, Any], where: str = "the recipe", folder: Pat
     if not rows:
         raise RecipeError(f"{where}: a recipe needs at least one [[{needed}]].")
     index = document.text("index", "")
+    config, objective, seed = _render(document.table("render"), f"{where}, [render]")
     return Recipe(
         title=document.text("title"),
         model=document.text("model"),
@@ -168,7 +162,9 @@ def parse_recipe(data: Mapping[str, Any], where: str = "the recipe", folder: Pat
         intro=document.text("intro", ""),
         caption=document.text("caption", ""),
         index=(folder or Path()) / Path(index).expanduser() if index else None,
-        render=_render(document.table("render"), f"{where}, [render]"),
+        render=config,
+        objective=objective,
+        seed=seed,
     )
 
 
@@ -207,13 +203,20 @@ class _Table:
         return self.data.get(key, {})
 
 
-def _render(data: object, where: str) -> RenderOptions:
-    table = _Table(data, where, "size steps seed")
-    default = RenderOptions()
-    seed = table.data.get("seed", default.seed)
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise RecipeError(f"{where}: seed should be a whole number from 0, but is {seed!r}.")
-    return RenderOptions(table.positive("size", default.size), table.positive("steps", default.steps), seed)
+def _render(data: object, where: str) -> tuple[RenderConfig, str, int]:
+    """The `[render]` table: the fields of a `RenderConfig`, the objective and the seed."""
+    if not isinstance(data, Mapping):
+        raise RecipeError(f"{where} should be a table, but is {data!r}.")
+    fields = {"objective": Recipe.objective, "seed": Recipe.seed} | dict(data)
+    objective, seed = fields.pop("objective"), fields.pop("seed")
+    if fields.get("transforms") is False:  # TOML has no null
+        fields["transforms"] = None
+    try:
+        config = RenderConfig.from_dict(fields)
+        RenderJob("layer", (0,), objective, config, seed)
+    except RenderError as error:
+        raise RecipeError(f"{where}: {error}") from error
+    return config, objective, seed
 
 
 def _row(data: object, where: str) -> Row:

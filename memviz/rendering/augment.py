@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -29,7 +30,7 @@ class RandomTransforms:
     scale: float = 0.1
 
     def __post_init__(self) -> None:
-        if not (self.jitter >= 0 and self.rotate >= 0 and 0 <= self.scale < 1):
+        if not (0 <= self.jitter < math.inf and 0 <= self.rotate < math.inf and 0 <= self.scale < 1):
             raise RenderError(f"{self}: jitter and rotate must be 0 or more, scale at least 0 and below 1.")
 
     def draw(self, steps: int, size: tuple[int, int], generator: Generator) -> Tensor:

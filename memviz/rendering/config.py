@@ -1,19 +1,22 @@
-"""How pictures are optimized: one frozen value that a manifest can hold."""
+"""How pictures are optimized: one frozen value that manifests and recipes hold."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from memviz.errors import RenderError
-from memviz.models import Model
+import msgspec
+
+from memviz.errors import RenderError, did_you_mean
 from memviz.rendering.augment import RandomTransforms
-from memviz.rendering.objectives import Lucent, Objective
-from memviz.rendering.parameterize import Fourier, Parameterization
+from memviz.rendering.parameterize import Fourier, Parameterization, Pixel
 
 # Small enough to be quick and large enough for the patterns of deep layers.
 DEFAULT_SIZE = 128
+# More than anyone needs: whatever is larger is a slip, or an attack on whoever reads a recipe.
+MOST = {"size": 4096, "steps": 1_000_000, "batch_size": 1_000_000}
+PARAMETERIZATIONS: dict[str, type[Fourier] | type[Pixel]] = {"fourier": Fourier, "pixel": Pixel}
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,14 @@ class RenderConfig:
         transforms: the random transforms, or None.
         mixed_precision: bfloat16 on a GPU that has it; never on a CPU.
         batch_size: most pictures together; None is 16 on a CPU and 128 on a GPU, or what fits into
-            memory. It changes the speed, not the pictures.
+            memory. It changes the speed, not the pictures, and is not compared.
+
+    Raises:
+        RenderError: a value of another type, or out of range.
+
+    Example:
+        >>> RenderConfig(steps=64) == RenderConfig.from_dict({"steps": 64})
+        True
     """
 
     size: int | None = None
@@ -38,28 +48,96 @@ class RenderConfig:
     parameterization: Parameterization = field(default_factory=Fourier)
     transforms: RandomTransforms | None = field(default_factory=RandomTransforms)
     mixed_precision: bool = True
-    batch_size: int | None = None
+    batch_size: int | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        for name in ("size", "steps", "batch_size"):
+        for name, most in MOST.items():
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise RenderError(f"{name} must be a whole number above 0; given was {value!r}.")
-        if not self.learning_rate > 0:
-            raise RenderError(f"learning_rate must be above 0; given was {self.learning_rate!r}.")
+            if (value is not None or name == "steps") and not (type(value) is int and 0 < value <= most):
+                raise RenderError(f"{name} must be a whole number from 1 to {most}; given was {shown(value)}.")
+        if not (_is_number(self.learning_rate) and 0 < self.learning_rate < 1e30):
+            raise RenderError(f"learning_rate must be a number above 0; given was {shown(self.learning_rate)}.")
+        if not isinstance(self.mixed_precision, bool):
+            raise RenderError(f"mixed_precision must be true or false; given was {shown(self.mixed_precision)}.")
+        if not isinstance(self.transforms, RandomTransforms | None):
+            raise RenderError(f"transforms must be RandomTransforms or None; given was {shown(self.transforms)}.")
+        if type(self.parameterization) not in PARAMETERIZATIONS.values():
+            raise RenderError(f"parameterization must be Fourier or Pixel; given was {shown(self.parameterization)}.")
 
-    def size_for(self, model: Model, objectives: Sequence[Objective | Lucent]) -> tuple[int, int]:
-        """The pictures' height and width for these objectives."""
-        if self.size is not None:
-            return self.size, self.size
-        terms = [term for o in objectives if isinstance(o, Objective) for _, term in o.terms]
-        if any(term.kind == "score" or model.layers[term.address].receptive_field is None for term in terms):
-            return model.inputs.size
-        return DEFAULT_SIZE, DEFAULT_SIZE
+    def resolve(self, whole: bool, input_size: tuple[int, int]) -> RenderConfig:
+        """The config whose size says what it is, by which two configs are compared; None is then the input size.
+
+        Args:
+            whole: whether the objective needs the whole network's input, as the score does, and not a map.
+            input_size: (height, width) of the network's own input.
+        """
+        if whole and (self.size, self.size) == input_size:
+            return replace(self, size=None)
+        return self if whole or self.size is not None else replace(self, size=DEFAULT_SIZE)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for a manifest: what decides the pictures, hence without the batch size."""
         data = asdict(self)
         del data["batch_size"]
-        data["parameterization"] = {"kind": type(self.parameterization).__name__} | data["parameterization"]
+        kind = next(name for name, type_ in PARAMETERIZATIONS.items() if type(self.parameterization) is type_)
+        data["parameterization"] = {"kind": kind} | data["parameterization"]
         return data
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> RenderConfig:
+        """The config that plain data describe, as `to_dict` writes it or a recipe has it; keys may be missing.
+
+        Raises:
+            RenderError: an unknown key, a value of another type or out of range.
+
+        Example:
+            >>> RenderConfig.from_dict({"parameterization": {"kind": "pixel"}}).parameterization
+            Pixel(sd=0.01, decorrelated=True)
+        """
+        known = tuple(cls.__dataclass_fields__)
+        values = dict(read_table(data, known, "a render config"))
+        if "parameterization" in values:
+            table = values["parameterization"]
+            kind = table.get("kind") if isinstance(table, Mapping) else None
+            if kind not in PARAMETERIZATIONS:
+                raise RenderError(
+                    f"parameterization is {shown(table)}: give a table with kind, one of "
+                    f"{', '.join(PARAMETERIZATIONS)}."
+                )
+            rest = {key: value for key, value in table.items() if key != "kind"}
+            values["parameterization"] = read_as(PARAMETERIZATIONS[kind], rest, "parameterization")
+        if values.get("transforms") is not None:
+            values["transforms"] = read_as(RandomTransforms, values["transforms"], "transforms")
+        return cls(**values)
+
+
+def read_table(data: object, known: tuple[str, ...], what: str) -> Mapping[str, Any]:
+    """A table whose keys are known; a `RenderError` otherwise."""
+    if not isinstance(data, Mapping):
+        raise RenderError(f"{what} must be a table; given was {shown(data)}.")
+    for key in data:
+        if key not in known:
+            raise RenderError(f"{what} has no {shown(key)}. {did_you_mean(str(key), known, most=10)}")
+    return data
+
+
+def read_as(kind: Any, data: object, what: str) -> Any:
+    """A flat dataclass from a table, with its types checked; a `RenderError` otherwise."""
+    read_table(data, tuple(kind.__dataclass_fields__), what)
+    try:
+        return msgspec.convert(data, kind)
+    except (msgspec.ValidationError, OverflowError) as error:
+        raise RenderError(f"{what}: {error}.") from error
+
+
+def shown(value: object) -> str:
+    """A value for a message, cut short; Python itself refuses to write numbers of thousands of digits."""
+    try:
+        text = repr(value)
+    except ValueError:
+        return "a number of thousands of digits"
+    return text if len(text) <= 100 else f"{text[:100]}..."
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,8 +17,11 @@ from memviz.layers import fold_batch_norms, private_copy, replace_response_norms
 from memviz.models import Model
 from memviz.progress import Advance
 from memviz.rendering.config import RenderConfig
-from memviz.rendering.objectives import Lucent, Objective, ObjectiveBatch, lucent_names, resolve_lucent
-from memviz.rendering.redirect import redirect_relus
+from memviz.rendering.lucent import Lucent, ObjectiveBatch, lucent_names, resolve_lucent
+from memviz.rendering.measure import measure
+from memviz.rendering.objective import OUTPUT, Objective
+from memviz.rendering.record import RenderRecord, State
+from memviz.rendering.redirect import redirecting
 
 # Steps after which a picture that no gradient has reached is given up. Lucid redirects for as many
 # (optvis/overrides/redirected_relu_grad.py).
@@ -29,25 +32,18 @@ MOST_IMAGES = {"cpu": 16, "cuda": 128}
 # Adam would otherwise blow up. The usual absolute one leaves a grey square of a unit with tiny weights, as 17 of
 # the first 64 of ResNet-152 have.
 EPSILON = 1e-4
+# What stands for a picture that shows nothing.
+GREY = 128
+# Random pictures by which a dead unit is told from one that only this engine could not excite.
+PROBES = 8
 
 
 @dataclass(frozen=True)
 class RenderResult:
-    """One finished picture.
-
-    Attributes:
-        picture: (3, H, W) float32 in [0, 1], on the CPU.
-        activation: of a unit its mean over the positions of the picture as it is, without random
-            transforms, and for a neuron its own; else the objective's value.
-        peak: of a unit its largest activation over the positions; else `activation`.
-        state: "ok"; "redirected" if it needed redirected gradients to start; "dead" if no gradient
-            ever reached the picture.
-    """
+    """One finished picture, (3, H, W) uint8 on the CPU, and what is known of it."""
 
     picture: Tensor
-    activation: float
-    peak: float
-    state: str
+    record: RenderRecord
 
 
 def seed_of(seed: int, name: str) -> int:
@@ -55,15 +51,31 @@ def seed_of(seed: int, name: str) -> int:
     return int.from_bytes(hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest(), "little") >> 1
 
 
+@contextlib.contextmanager
+def isolated(device: torch.device) -> Iterator[None]:
+    """Runs the block without the caller's inference mode, in which there are no gradients, and autocast."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        for kind in {"cpu", device.type}:
+            stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
+
+
+def needs_whole(model: Model, objectives: Sequence[Objective | Lucent]) -> bool:
+    """Whether an objective looks at what needs the network's own input size, as the score or a vector's unit."""
+    addresses = {term.address for o in objectives if isinstance(o, Objective) for _, term in o.terms}
+    return any(address == OUTPUT or model.layers[address].receptive_field is None for address in addresses)
+
+
 class Engine:
     """Optimizes pictures for the objectives of one model.
 
     The network is traced once, cut after the layers that the objectives need, with batch norms folded
-    and weights frozen, on a private copy.
+    and weights frozen, on a private copy, which lives as long as the engine.
 
     Args:
         model: whose module stays as it is.
-        objectives: all that will be drawn.
+        objectives: all that will be drawn, validated.
         config: how.
         seed: from which, with what it shows, each picture's own seed is made.
 
@@ -77,16 +89,17 @@ class Engine:
     ) -> None:
         self.model, self.config, self.seed = model, config, seed
         self.device = model.device
-        self.size = config.size_for(model, objectives)
+        size = config.resolve(needs_whole(model, objectives), model.inputs.size).size
+        self.size = model.inputs.size if size is None else (size, size)
         self._names = lucent_names(model.module)
-        private = private_copy(model.module, channels_last=False)
         addresses = {term.address for o in objectives if isinstance(o, Objective) for _, term in o.terms}
-        with self._running():
+        with isolated(self.device), self._running():
+            private = private_copy(model.module, channels_last=False)
             for objective in objectives:
                 if isinstance(objective, Lucent):
                     addresses |= self._addresses(objective, private)
             self._network = self._prepared(truncate(private, sorted(addresses)) if addresses else _NoLayers())
-            self._bytes_per_image = self._measure()
+            self._bytes_per_image = self._measure_bytes()
 
     @contextlib.contextmanager
     def _running(self) -> Iterator[None]:
@@ -125,26 +138,27 @@ class Engine:
             objective.objective(look)
         return found
 
-    def _forward(self, network: nn.Module, pictures: Tensor) -> dict[str, Tensor]:
+    def _forward(self, pictures: Tensor) -> dict[str, Tensor]:
         inputs = self.model.inputs.from_tensor(pictures, resize=False).to(self.model.dtype)
         mixed = self.device.type == "cuda" and self.config.mixed_precision and torch.cuda.is_bf16_supported()
         with torch.autocast("cuda", torch.bfloat16) if mixed else contextlib.nullcontext():
-            out: dict[str, Tensor] = network(inputs.contiguous(memory_format=torch.channels_last))
+            out: dict[str, Tensor] = self._network(inputs.contiguous(memory_format=torch.channels_last))
         return out
 
-    def _measure(self) -> int:
+    def _measure_bytes(self) -> int:
         """Bytes that autograd keeps for one picture; also shows that the network runs at this size."""
         kept: dict[int, int] = {}
 
         def pack(tensor: Tensor) -> Tensor:
             storage = tensor.untyped_storage()
             kept[storage.data_ptr()] = storage.nbytes()
-            return tensor
+            # The tensor itself would make a cycle through the graph, which is never freed.
+            return tensor.detach()
 
         weights = {tensor.untyped_storage().data_ptr() for tensor in self._network.parameters()}
         picture = torch.full((1, 3, *self.size), 0.5, device=self.device, requires_grad=True)
         with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            self._forward(self._network, picture)
+            self._forward(picture)
         return sum(size for pointer, size in kept.items() if pointer not in weights)
 
     def chunks(self, objectives: Sequence[Objective | Lucent]) -> Iterator[list[Objective | Lucent]]:
@@ -166,34 +180,37 @@ class Engine:
     def draw(
         self, objectives: Sequence[Objective | Lucent], advance: Advance = lambda count=1: None
     ) -> list[RenderResult]:
-        """Draws one batch; a picture whose gradient is wholly blocked is retried with redirected ReLUs.
+        """Draws one batch; a picture whose gradient is wholly blocked is retried with redirected gradients.
 
         Args:
             objectives: which fit into memory together; see `chunks`.
-            advance: told of each finished step of each picture.
+            advance: counts each finished step of each picture.
         """
-        drawn, alive = self._optimized(objectives, advance)
-        blocked: list[Objective | Lucent] = []
-        rows: list[int] = []
-        row = 0
-        for objective in objectives:
-            own = range(row, row := row + objective.images)
-            # Pictures that share an objective are drawn again together.
-            if not all(alive[place] for place in own):
-                blocked.append(objective)
-                rows += own
-        if blocked:
-            redirected = private_copy(self._network, channels_last=False)
-            redirect_relus(redirected)
-            again, lives = self._optimized(blocked, lambda count=1: None, redirected)
-            for row, picture, success in zip(rows, again, lives, strict=True):
-                drawn[row] = replace(picture, state="redirected" if success else "dead")
-        return drawn
+        with isolated(self.device):
+            parameters, alive = self._optimize(objectives, advance)
+            states: list[State] = ["ok"] * len(alive)
+            blocked: list[Objective | Lucent] = []
+            rows: list[int] = []
+            row = 0
+            for objective in objectives:
+                own = range(row, row := row + objective.images)
+                # Pictures that share an objective are drawn again together.
+                if not all(alive[place] for place in own):
+                    blocked.append(objective)
+                    rows += own
+            if blocked:
+                again, excited = self._optimize(blocked, lambda count=1: None, redirect=True)
+                parameters[rows] = again
+                varying = iter([varies for o in blocked for varies in [self._varies(o)] * o.images])
+                for row, success in zip(rows, excited, strict=True):
+                    varies = next(varying)
+                    states[row] = "redirected" if success else "not excited" if varies else "dead"
+            return self._finish(objectives, parameters, states)
 
-    def _optimized(
-        self, objectives: Sequence[Objective | Lucent], advance: Advance, first: nn.Module | None = None
-    ) -> tuple[list[RenderResult], list[bool]]:
-        """Pictures, and whether an unredirected gradient reached each; `first` runs the first steps."""
+    def _optimize(
+        self, objectives: Sequence[Objective | Lucent], advance: Advance, redirect: bool = False
+    ) -> tuple[Tensor, list[bool]]:
+        """Parameters (N, ...), and whether an unredirected gradient reached each picture."""
         config, transforms = self.config, self.config.transforms
         generators = self._generators(objectives)
         parameters = torch.stack([config.parameterization.start(self.size, generator) for generator in generators])
@@ -211,14 +228,14 @@ class Engine:
         scale, scaled = parameters.new_zeros(len(generators), *[1] * (parameters.dim() - 1)), False
         # Lucid's 16 steps leave many units of deep layers behind their ReLU; redirection does nothing to a
         # sample that is free, so it may last.
-        redirected_steps = config.steps // 2 if first is not None else 0
+        redirected_steps = config.steps // 2 if redirect else 0
         for step in range(config.steps):
-            network = first if first is not None and step < redirected_steps else self._network
             with torch.enable_grad():
                 pictures = config.parameterization.pictures(parameters, self.size)
                 seen = transforms.apply(pictures, thetas[step]) if transforms and thetas is not None else pictures
-                values = batch(self._forward(network, seen), pictures)
-                (gradient,) = torch.autograd.grad(-values.sum(), [parameters])
+                with redirecting() if step < redirected_steps else contextlib.nullcontext():
+                    activations = self._forward(seen)
+                (gradient,) = torch.autograd.grad(-batch(activations, pictures).sum(), [parameters])
             if not scaled:
                 scale = scale.where(scale > 0, gradient.abs().amax(tuple(range(1, gradient.dim())), keepdim=True))
                 scaled = bool((scale > 0).all())
@@ -232,7 +249,7 @@ class Engine:
                     break
             optimizer.step()
             advance(len(generators))
-        return self._finished(objectives, parameters.detach(), batch), alive.tolist()
+        return parameters.detach(), alive.tolist()
 
     def _generators(self, objectives: Sequence[Objective | Lucent]) -> list[Generator]:
         names = []
@@ -240,25 +257,56 @@ class Engine:
             names += [f"{objective}/{place}" if place else str(objective) for place in range(objective.images)]
         return [Generator("cpu").manual_seed(seed_of(self.seed, name)) for name in names]
 
-    def _finished(
-        self, objectives: Sequence[Objective | Lucent], parameters: Tensor, batch: ObjectiveBatch
-    ) -> list[RenderResult]:
+    def _varies(self, objective: Objective | Lucent) -> bool:
+        """Whether an objective has different values on different pictures: black, white, colours and noise."""
+        batch = ObjectiveBatch([objective], self._names, self.device)
+        generator = Generator("cpu").manual_seed(seed_of(self.seed, f"probes/{objective}"))
+        noise = torch.rand(PROBES, 3, *self.size, generator=generator, dtype=torch.float32, device="cpu")
+        corners = torch.cartesian_prod(*[torch.tensor([0.0, 1.0], device="cpu")] * 3)
+        values: list[float] = []
         with torch.no_grad():
-            pictures = self.config.parameterization.pictures(parameters, self.size)
-            activations = self._forward(self._network, pictures)
-            values = batch(activations, pictures)
-        if not (values.isfinite().all() and pictures.isfinite().all()):
+            for picture in [*noise, *noise.round(), *corners.view(-1, 3, 1, 1).expand(-1, -1, *self.size)]:
+                pictures = picture.to(self.device).expand(objective.images, -1, -1, -1)
+                values.append(batch(self._forward(pictures), pictures).sum().item())
+        return max(values) - min(values) > 1e-6 * max(map(abs, values))
+
+    def _finish(
+        self, objectives: Sequence[Objective | Lucent], parameters: Tensor, states: Sequence[State]
+    ) -> list[RenderResult]:
+        """The pictures in 8 bits, as they are saved, and what is measured on them."""
+        with torch.no_grad():
+            exact = self.config.parameterization.pictures(parameters, self.size).float()
+            hidden = [place for place, state in enumerate(states) if state in ("not excited", "dead")]
+            pictures = exact.mul(255).round().clamp(0, 255).to(torch.uint8)
+            pictures[hidden] = GREY
+            shown = pictures.float() / 255
+            values = ObjectiveBatch(objectives, self._names, self.device)(self._forward(shown), shown)
+        if not (values.isfinite().all() and exact.isfinite().all()):
             raise RenderError(
                 f"{self.model.name} gave values that are not finite while drawing {', '.join(map(str, objectives))}. "
                 "Check its weights, or lower the learning rate."
             )
-        rows: list[Objective | Lucent] = []
-        for objective in objectives:
-            rows += [objective] * objective.images
+        rows = [objective for objective in objectives for _ in range(objective.images)]
+        units = [objective.report() if isinstance(objective, Objective) else None for objective in rows]
+        pictures = pictures.cpu()
+        readings = measure(self._network, self.model, list(pictures), units)
         return [
-            RenderResult(picture, *_reached(objective, activations, row, value), "ok")
-            for row, (objective, picture, value) in enumerate(
-                zip(rows, pictures.float().cpu(), values.tolist(), strict=True)
+            RenderResult(
+                picture,
+                RenderRecord(
+                    objective=str(objective),
+                    unit=unit.channel if unit else None,
+                    value=value,
+                    mean=reading.mean if reading else None,
+                    peak=reading.peak if reading else None,
+                    position=reading.position if reading else None,
+                    steps=self.config.steps,
+                    seed=self.seed,
+                    state=state,
+                ),
+            )
+            for objective, picture, unit, value, reading, state in zip(
+                rows, pictures, units, values.tolist(), readings, states, strict=True
             )
         ]
 
@@ -268,18 +316,6 @@ class _NoLayers(nn.Module):
 
     def forward(self, pictures: Tensor) -> dict[str, Tensor]:
         return {}
-
-
-def _reached(
-    objective: Objective | Lucent, activations: dict[str, Tensor], row: int, value: float
-) -> tuple[float, float]:
-    """Activation and peak of one picture."""
-    if isinstance(objective, Objective) and len(objective.terms) == 1:
-        weight, term = objective.terms[0]
-        if term.kind in ("excitation", "channel", "neuron"):
-            found = weight * activations[term.address][row, term.unit].float()
-            return value if term.kind == "neuron" else found.mean().item(), found.max().item()
-    return value, value
 
 
 def _free_memory(device: torch.device) -> float:

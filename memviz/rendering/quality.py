@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import pandas as pd
+import pandas as pd
+
+from memviz.layers.unit import ratio, succeeds
 
 
 def against_photographs(table: pd.DataFrame, best: Mapping[int, float]) -> pd.DataFrame:
     """The table of renders with the best photograph's activation beside each picture's own.
 
-    A render shows what a unit wants only if it excites the unit more than the best natural example
-    (Zimmermann et al. 2021, "How Well do Feature Visualizations Support Causal Understanding of CNN
-    Activations?"). Both are peaks over positions.
+    Both are peaks, as `memviz.layers.unit` defines them, and what succeeds is defined there.
 
     Args:
         table: of `memviz.render`.
         best: unit to the largest activation that a photograph reaches, as `index.stats(layer)` has it.
 
     Returns:
-        The table with `best_photograph`, `ratio` (of the peaks; missing where the best photograph does
-        not excite the unit at all) and `succeeds`.
+        The table with `best_photograph`, `ratio` (of the peaks; missing where one of them does not excite the
+        unit at all) and `succeeds`.
 
     Example:
         >>> import pandas as pd
@@ -30,9 +28,10 @@ def against_photographs(table: pd.DataFrame, best: Mapping[int, float]) -> pd.Da
         >>> against_photographs(renders, {3: 2.0})["ratio"].item()
         3.0
     """
-    natural = table["unit"].map(best).astype("float64")
+    natural = [None if value is pd.NA or value != value else float(value) for value in table["unit"].map(best)]
+    peaks = list(zip(table["peak"], natural, strict=True))
     return table.assign(
-        best_photograph=natural,
-        ratio=(table["peak"] / natural).where(natural > 0),
-        succeeds=table["peak"] > natural,
+        best_photograph=pd.Series(natural, table.index, dtype="float64"),
+        ratio=pd.Series([ratio(*each) for each in peaks], table.index, dtype="float64"),
+        succeeds=[succeeds(*each) for each in peaks],
     )

@@ -6,25 +6,29 @@ import math
 import textwrap
 from collections.abc import Sequence
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 GAP, MARGIN, LABEL = 12, 24, 20
 INK, QUIET, PAPER, TILE = "#1a1a1a", "#6b6b6b", "#ffffff", "#f1f1ef"
+# From how many pictures on a sheet has thumbnails, and how large they are: 2,048 units make 2,444 x 6,188 px.
+MANY, THUMBNAIL = 256, 64
 
 
 def contact_sheet(
-    pictures: Sequence[Image.Image | None], labels: Sequence[str], title: str = "", columns: int | None = None
+    pictures: Sequence[Image.Image | str], labels: Sequence[str], title: str = "", columns: int | None = None
 ) -> Image.Image:
-    """Pictures of one size in rows, labelled below; None is a tile that says "dead".
+    """Pictures of one size in rows, labelled below.
 
     Args:
-        pictures: of one size.
+        pictures: of one size; a text, as "dead", stands on a tile in place of one. More than 256 become thumbnails.
         labels: one each; a long one is cut to 60 characters, and the columns are as wide as the longest.
         title: above all.
-        columns: in a row; about as many as rows by default, 8 at most.
+        columns: in a row; about as many as rows by default, 8 at most, or 32 thumbnails.
     """
-    cell = max((max(picture.size) for picture in pictures if picture), default=128)
-    columns = columns or min(8, max(1, math.ceil(math.sqrt(len(pictures)))))
+    many = len(pictures) > MANY
+    cell = max((max(picture.size) for picture in pictures if not isinstance(picture, str)), default=128)
+    cell = min(cell, THUMBNAIL) if many else cell
+    columns = columns or min(32 if many else 8, max(1, math.ceil(math.sqrt(len(pictures)))))
     rows = math.ceil(len(pictures) / columns)
     small, large = ImageFont.load_default(13), ImageFont.load_default(18)
     labels = [textwrap.shorten(label, 60, placeholder=" ...") for label in labels]
@@ -39,10 +43,10 @@ def contact_sheet(
     for place, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
         left = MARGIN + place % columns * pitch
         top = MARGIN + head + place // columns * (cell + LABEL + GAP)
-        if picture:
-            sheet.paste(picture, (left, top))
-        else:
+        if isinstance(picture, str):
             draw.rectangle((left, top, left + cell - 1, top + cell - 1), fill=TILE)
-            draw.text((left + cell / 2, top + cell / 2), "dead", fill=QUIET, font=small, anchor="mm")
+            draw.text((left + cell / 2, top + cell / 2), picture, fill=QUIET, font=small, anchor="mm")
+        else:
+            sheet.paste(ImageOps.contain(picture, (cell, cell)) if many else picture, (left, top))
         draw.text((left, top + cell + 4), label, fill=INK, font=small)
     return sheet

@@ -1,136 +1,172 @@
-"""Rendered pictures on disk: a folder a layer, with a PNG a unit and a manifest."""
+"""Rendered pictures on disk: a folder with a PNG a picture, records of them, and a manifest.
+
+Several processes may draw into one folder. Each finished batch adds its records as an immutable shard; whoever is done
+merges what shards there are into `records.json` and draws the contact sheet.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+import msgspec
+import torch
 from PIL import Image, PngImagePlugin
 from torch import Tensor
 
+from memviz.artefacts import SHARDS, Manifest, add_shard, inside, locked, shards
 from memviz.errors import StoreError
-from memviz.files import provenance, read_json, replacing, write_json
+from memviz.files import read_json, replacing, write_json
 from memviz.layers import Layer
+from memviz.models import InputSpec
+from memviz.rendering.config import MOST
+from memviz.rendering.engine import GREY, RenderResult
+from memviz.rendering.job import FORMAT, KIND, RenderJob
+from memviz.rendering.measure import to_pil
+from memviz.rendering.record import RenderRecord
+from memviz.rendering.sheet import contact_sheet
 
-MANIFEST = "manifest.json"
-KIND, FORMAT = "memviz-renders", 1
-_RECORD = ("activation", "peak", "steps", "seed", "state")
+RECORDS, CONTACT_SHEET = "records.json", "contact_sheet.png"
 
 
 @dataclass(frozen=True)
 class SavedRenders:
-    """The pictures of one layer in a folder.
+    """The pictures in a folder.
 
     Attributes:
         folder: where they lie.
-        manifest: model, weights, layer, config, seed, versions.
-        layer: whose units they show.
-        units: unit to file, activation (mean over positions), peak, steps, seed and state; a dead unit
-            has no file.
+        manifest: where they come from.
+        records: one a picture; of a layer's, in the order of its units.
     """
 
     folder: Path
-    manifest: dict[str, Any]
-    layer: Layer
-    units: dict[int, dict[str, Any]]
+    manifest: Manifest
+    records: tuple[RenderRecord, ...]
 
-    def path(self, unit: int) -> Path | None:
-        """A unit's picture; None if it is dead or not there."""
-        file = self.units.get(unit, {}).get("file")
-        return self.folder / file if file else None
+    @property
+    def units(self) -> dict[int, RenderRecord]:
+        """Of a layer's pictures, the record of each unit."""
+        return {record.unit: record for record in self.records if record.unit is not None}
 
-    def picture(self, unit: int) -> Image.Image | None:
-        """A unit's picture, read; None if it is dead or not there.
+    def path(self, record: RenderRecord) -> Path | None:
+        """A record's picture; None if it has none.
 
         Raises:
-            StoreError: a file that is no picture any more.
+            StoreError: a name that leads out of the folder.
         """
-        path = self.path(unit)
+        return inside(self.folder, record.file) if record.shown and record.file else None
+
+    def picture(self, record: RenderRecord) -> Image.Image | None:
+        """A record's picture, read; None if it has none.
+
+        Raises:
+            StoreError: a file that is no PNG of a render any more.
+        """
+        path = self.path(record)
         if path is None:
             return None
         try:
-            with Image.open(path) as image:
+            with Image.open(path, formats=("PNG",)) as image:
+                if max(image.size) > MOST["size"]:
+                    raise StoreError(f"{path} is {image.width}x{image.height} px, which no render is. Delete it.")
                 return image.convert("RGB")
-        except (OSError, SyntaxError) as error:
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise StoreError(f"{path} is damaged ({error}). Delete it and render again.") from error
 
-    def add(self, unit: int, picture: Tensor, record: dict[str, Any]) -> None:
-        """Saves the picture (3, H, W) in [0, 1] of a unit; of a dead unit only the record."""
-        saved = dict(record)
-        if record["state"] != "dead":
-            saved["file"] = f"unit-{unit:04d}.png"
-            text = PngImagePlugin.PngInfo()
-            for key in ("model", "weights"):
-                text.add_text(f"memviz:{key}", str(self.manifest[key]))
-            text.add_text("memviz:unit", f"{self.layer.address}:{unit}")
-            with replacing(self.folder / saved["file"]) as temporary:
-                to_pil(picture).save(temporary, pnginfo=text)
-        self.units[unit] = saved
+    def images(self, records: Iterable[RenderRecord], size: tuple[int, int]) -> Tensor:
+        """Pictures (N, 3, H, W) float32 in [0, 1]; mid-grey stands for one that there is not."""
+        grey = torch.full((3, *size), GREY, dtype=torch.uint8, device="cpu")
+        read = [self.picture(record) for record in records]
+        return torch.stack([grey if picture is None else from_pil(picture) for picture in read]).float() / 255
 
-    def save(self) -> None:
-        """Writes the manifest; pictures count once it names them."""
-        units = {str(unit): self.units[unit] for unit in sorted(self.units)}
-        write_json(self.folder / MANIFEST, self.manifest | {"units": units})
+    def differences(self, job: RenderJob, model: str, weights: str, layer: Layer, inputs: InputSpec) -> list[str]:
+        """In what these pictures were made otherwise than `job` asks for; see `RenderJob.manifest`."""
+        return self.manifest.differences(job.manifest(model, weights, layer, inputs))
+
+    def add(self, results: Sequence[RenderResult], files: Sequence[str]) -> None:
+        """Saves a finished batch; what another process has saved meanwhile stays."""
+        with locked(self.folder, wait=True):
+            known = {record.file for record in load_renders(self.folder).records}
+            records = []
+            for result, file in zip(results, files, strict=True):
+                if file not in known:
+                    records.append(replace(result.record, file=file))
+                    if result.record.shown:
+                        self._save_picture(result, file)
+            if records:
+                content = msgspec.json.format(msgspec.json.encode(records), indent=1)
+                name = f"{hashlib.blake2b(content, digest_size=8).hexdigest()}.json"
+                add_shard(self.folder, name, lambda path: path.write_bytes(content))
+
+    def _save_picture(self, result: RenderResult, file: str) -> None:
+        text = PngImagePlugin.PngInfo()
+        for key in ("model", "weights"):
+            text.add_text(f"memviz:{key}", str(getattr(self.manifest, key)))
+        text.add_text("memviz:objective", result.record.objective)
+        with replacing(self.folder / file) as temporary:
+            to_pil(result.picture).save(temporary, format="PNG", pnginfo=text)
+
+    def merge(self, title: str = "") -> SavedRenders:
+        """Merges the shards into one file, and draws the contact sheet where it is older; returns what is there."""
+        with locked(self.folder, wait=True):
+            merged = shards(self.folder)
+            saved = load_renders(self.folder)
+            records, sheet = self.folder / RECORDS, self.folder / CONTACT_SHEET
+            if merged or not records.is_file():
+                write_json(records, msgspec.to_builtins(saved.records))
+                for shard in merged:
+                    shard.unlink(missing_ok=True)
+                with suppress(OSError):  # a process without locks may be adding another
+                    (self.folder / SHARDS).rmdir()
+            # An interrupted run leaves a sheet that is older than the records, or none.
+            if not sheet.is_file() or sheet.stat().st_mtime_ns < records.stat().st_mtime_ns:
+                drawn = saved.sheet(title)
+                with replacing(sheet) as temporary:
+                    drawn.save(temporary)
+        return saved
+
+    def sheet(self, title: str = "") -> Image.Image:
+        """All pictures on one labelled sheet."""
+        pictures = [self.picture(record) or record.state for record in self.records]
+        return contact_sheet(pictures, [record.label for record in self.records], title)
 
 
-def to_pil(picture: Tensor) -> Image.Image:
-    """A picture (3, H, W) in [0, 1] as an 8-bit image."""
-    array = picture.detach().float().cpu().clamp(0, 1).mul(255).round().permute(1, 2, 0).numpy()
-    return Image.fromarray(array.astype(np.uint8))
+def from_pil(picture: Image.Image) -> Tensor:
+    """A picture (3, H, W) uint8."""
+    pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
+    return pixels.view(picture.height, picture.width, 3).permute(2, 0, 1).contiguous()
 
 
 def load_renders(folder: str | os.PathLike[str]) -> SavedRenders:
-    """Opens a folder of one layer's pictures; a unit whose picture is gone counts as not drawn.
+    """Opens a folder of pictures, as `memviz.render` and `Renders.save` write them.
+
+    A record whose picture is gone does not count.
 
     Raises:
-        StoreError: no manifest, or a damaged one.
+        StoreError: no manifest, or damaged files.
     """
-    path = Path(folder)
-    manifest = read_json(path / MANIFEST)
-    if not isinstance(manifest, dict) or manifest.get("kind") != KIND or manifest.get("format") != FORMAT:
-        raise StoreError(f"{path / MANIFEST} is not a manifest of memviz renders of format {FORMAT}.")
-    try:
-        units = {int(unit): record for unit, record in manifest["units"].items()}
-        for record in units.values():
-            _ = [record[key] for key in _RECORD]
-        layer = Layer.from_dict(manifest["layer"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise StoreError(f"{path / MANIFEST} is damaged ({error!r}). Delete the folder and render again.") from error
-    kept = {u: r for u, r in units.items() if not r.get("file") or (path / r["file"]).is_file()}
-    return SavedRenders(path, {key: value for key, value in manifest.items() if key != "units"}, layer, kept)
-
-
-def open_renders(folder: Path, header: dict[str, Any], layer: Layer) -> SavedRenders:
-    """Opens a folder to render more units into it, or starts one.
-
-    Raises:
-        StoreError: the folder holds pictures of other weights, another layer or another config.
-    """
-    header = {"kind": KIND, "format": FORMAT} | header | {"layer": layer.to_dict()}
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not existing.is_dir():
-        raise StoreError(f"{existing} is a file, so it cannot hold pictures. Choose another folder.")
-    if not (folder / MANIFEST).exists():
-        return SavedRenders(folder, header | provenance(), layer, {})
-    saved = load_renders(folder)
-    if saved.layer.address != layer.address:
-        raise StoreError(
-            f"{folder} holds pictures of {saved.layer.address}, not of {layer.address}. Choose another folder."
-        )
-    for key in ("model", "weights", "config", "seed"):
-        if saved.manifest.get(key) != header[key]:
-            raise StoreError(
-                f"{folder} holds pictures made with another {key}: "
-                f"{_difference(saved.manifest.get(key), header[key])}. Choose another folder, or delete this one."
-            )
-    return saved
-
-
-def _difference(old: Any, new: Any) -> str:
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = [key for key in new if old.get(key) != new[key]]
-        return ", ".join(f"{key} {old.get(key)!r} there, {new[key]!r} now" for key in keys)
-    return f"{old!r} there, {new!r} now"
+    folder = Path(folder)
+    manifest = Manifest.read(folder, KIND, FORMAT)
+    found: list[RenderRecord] = []
+    # Shards first: one that is merged meanwhile is then in the merged file.
+    for shard in shards(folder):
+        try:
+            found += read_json(shard, list[RenderRecord])
+        except StoreError:
+            if shard.exists():
+                raise
+    if (folder / RECORDS).is_file():
+        found = read_json(folder / RECORDS, list[RenderRecord]) + found
+    kept: dict[str, RenderRecord] = {}
+    for record in found:
+        if not record.file:
+            raise StoreError(f"{folder} has a record without a file's name. Delete the folder and render again.")
+        path = inside(folder, record.file)
+        if not record.shown or path.is_file():
+            kept.setdefault(record.file, record)
+    records = sorted(kept.values(), key=lambda record: (len(record.file or ""), record.file))
+    return SavedRenders(folder, manifest, tuple(records))

@@ -48,7 +48,7 @@ def test_renders_what_is_missing_then_builds_the_page(memviz, recipe, index, tmp
     for name in ("figure.png", "figure.pdf", "gallery.json"):
         assert (tmp_path / "page" / name).stat().st_size > 0
     # Beside the index, where the next gallery finds them.
-    (folder,) = (tmp_path / "renders").glob("tiny-*/16px-3steps-seed0/alexnet.conv2")
+    (folder,) = (tmp_path / "renders").glob("tiny-*/*/alexnet.conv2")
     assert sorted(load_renders(folder).units) == [1, 3]
     again = memviz(*command)
     assert again.code == 0

@@ -27,21 +27,24 @@ def test_writes_pictures_sheet_and_manifest(memviz, tiny, tmp_path):
     assert done.code == 0
     folder = tmp_path / "alexnet.conv2"
     assert sorted(path.name for path in folder.iterdir()) == [
-        "contact_sheet.png", "manifest.json", "unit-0000.png", "unit-0001.png", "unit-0003.png",
+        ".lock", "alexnet.conv2-0000.png", "alexnet.conv2-0001.png", "alexnet.conv2-0003.png", "contact_sheet.png",
+        "manifest.json", "records.json",
     ]  # fmt: skip
     assert str(folder / "contact_sheet.png") in done.out
     header, *lines = [line.split() for line in done.out.splitlines() if line.strip()]
-    assert header == ["unit", "objective", "activation", "peak", "state"]
+    assert header == ["unit", "mean", "peak", "state"]
     assert [line[0] for line in lines[:3]] == ["0", "1", "3"]
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["model"] == "tiny"
     assert manifest["seed"] == 5
     # As the library draws them.
     model = library.load_model(tiny, weights=None)
-    images, table = library.render(model, "alexnet.conv2", [0, 1, 3], size=16, steps=3, seed=5)
-    np.testing.assert_allclose([float(line[2]) for line in lines[:3]], table["activation"], atol=6e-5)
+    images, table = library.render(
+        model, "alexnet.conv2", [0, 1, 3], config=library.RenderConfig(size=16, steps=3), seed=5
+    )
+    np.testing.assert_allclose([float(line[1]) for line in lines[:3]], table["mean"], atol=6e-5)
     for unit, image in zip((0, 1, 3), images, strict=True):
-        array = np.asarray(Image.open(folder / f"unit-{unit:04d}.png")) / 255
+        array = np.asarray(Image.open(folder / f"alexnet.conv2-{unit:04d}.png")) / 255
         assert np.abs(array - image.permute(1, 2, 0).numpy()).max() <= 0.51 / 255
 
 
@@ -70,9 +73,9 @@ def test_options_reach_the_config(memviz, tiny, tmp_path):
         *QUICK,
     )  # fmt: skip
     assert done.code == 0
-    config = load_renders(tmp_path / "alexnet.conv1").manifest["config"]
+    config = load_renders(tmp_path / "alexnet.conv1").manifest.config
     assert config["objective"] == "neuron"
-    assert config["parameterization"] == {"kind": "Pixel", "sd": Pixel().sd, "decorrelated": True}
+    assert config["parameterization"] == {"kind": "pixel", "sd": Pixel().sd, "decorrelated": True}
     assert config["size"] == 16
     assert config["steps"] == 3
 
@@ -80,7 +83,7 @@ def test_options_reach_the_config(memviz, tiny, tmp_path):
 def test_the_defaults_are_the_librarys(memviz, tiny, tmp_path):
     """So that what one draws the other goes on with."""
     model = library.load_model(tiny, weights=None)
-    library.render(model, "alexnet.conv1", 0, steps=256, out=tmp_path)
+    library.render(model, "alexnet.conv1", 0, out=tmp_path)
     done = memviz("render", tiny, "alexnet.conv1", "--units", "0", "--weights", "random", "--out", tmp_path)
     assert done.code == 0, done.err
 
@@ -89,7 +92,7 @@ def test_the_score(memviz, tiny, tmp_path):
     done = memviz("render", tiny, "score", "--out", tmp_path, *QUICK)
     assert done.code == 0
     assert sorted(path.name for path in (tmp_path / "score").iterdir()) == [
-        "000.png", "001.png", "contact_sheet.png", "manifest.json",
+        ".lock", "0000.png", "0001.png", "contact_sheet.png", "manifest.json", "records.json",
     ]  # fmt: skip
     assert "-1 * score" in done.out
 
@@ -97,8 +100,8 @@ def test_the_score(memviz, tiny, tmp_path):
 @pytest.mark.parametrize("units", ["x", "1-", "-1", "1,,2", "", "1-2-3", "0x1"])
 def test_units_that_are_none(memviz, tiny, tmp_path, units):
     done = memviz("render", tiny, "alexnet.conv1", f"--units={units}", "--out", tmp_path, *QUICK)
-    assert done.code == 2
-    assert "write units as 0-31,40" in done.err
+    assert done.code == 1
+    assert "write channels as 0-31,40" in done.err
 
 
 @pytest.mark.parametrize(
@@ -107,7 +110,7 @@ def test_units_that_are_none(memviz, tiny, tmp_path, units):
         (("alexnet.conv9",), "Error: There is no layer 'alexnet.conv9'. Close names: alexnet.conv"),
         (("alexnet@9",), "Error: There is no layer 'alexnet@9'. Its convolutions are alexnet@1 to alexnet@5."),
         (("alexnet.conv1", "--units", "3-5"), "Error: alexnet.conv1 has units 0 to 3; given was 4."),
-        (("alexnet.conv1", "--units", "3-1"), "units 0 to 3; none was given"),
+        (("alexnet.conv1", "--units", "3-1"), "write channels as 0-31,40"),
         (("alexnet.conv1:2", "--units", "1"), "then give no units"),
     ],
 )
@@ -124,4 +127,4 @@ def test_other_settings_in_the_same_folder(memviz, tiny, tmp_path):
     memviz(*command, *QUICK)
     done = memviz(*command, "--weights", "random", "--size", 20, "--steps", 3)
     assert done.code == 1
-    assert "another config: size 16 there, 20 now" in done.err
+    assert "config.size 16, not 20" in done.err

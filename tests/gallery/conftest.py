@@ -19,4 +19,4 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
 @pytest.fixture(scope="session")
 def renders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     every = {layer.address: tuple(range(fakes.CHANNELS)) for layer in fakes.layers()}
-    return fakes.renders(tmp_path_factory.mktemp("renders"), every, size=32)
+    return fakes.renders(tmp_path_factory.mktemp("renders"), every)

@@ -10,8 +10,14 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from memviz.artefacts import claim
 from memviz.files import sha256
 from memviz.layers import Layer
+from memviz.layers.unit import Unit
+from memviz.models import InputSpec
+from memviz.rendering import RenderConfig, RenderJob, RenderRecord, load_renders
+from memviz.rendering.engine import RenderResult
+from memviz.rendering.store import from_pil
 
 SIZE = 227
 CHANNELS = 12
@@ -133,35 +139,34 @@ def index(folder: Path, pictures: list[Path], k: int = 9) -> Path:
     return folder
 
 
-def renders(folder: Path, units: dict[str, tuple[int, ...]], size: int = 128, steps: int = 128) -> Path:
+def renders(folder: Path, units: dict[str, tuple[int, ...]], **config: Any) -> Path:
     """Renders of the given units: noise; unit 3 is dead, unit 4 redirected."""
     table = {layer.address: layer for layer in layers()}
+    render = RenderConfig(**{"size": 32, "steps": 128} | config)
     for address, chosen in units.items():
-        (folder / address).mkdir(parents=True)
-        records = {}
+        job = RenderJob(address, chosen, config=render)
+        claim(folder / address, job.manifest("resmem", WEIGHTS, table[address], InputSpec.from_dict(INPUTS)))
+        results, files = [], []
         for unit in chosen:
             generator = np.random.default_rng(unit)
-            records[str(unit)] = record = {
-                "activation": float(generator.uniform(0, 3)),
-                "peak": float(generator.uniform(0, 12)),
-                "steps": steps,
-                "seed": 0,
-                "state": {DEAD: "dead", REDIRECTED: "redirected"}.get(unit, "ok"),
-            }
-            if unit == DEAD:
-                record |= {"activation": 0.0, "peak": 0.0}
-                continue
-            record["file"] = f"unit-{unit:04d}.png"
-            noise = generator.normal(size=(size, size, 3)) * generator.uniform(20, 60, 3) + 128
-            blurred = Image.fromarray(np.clip(noise, 0, 255).astype(np.uint8)).resize(
-                (size // 6, size // 6), Image.Resampling.BOX
+            dead = unit == DEAD
+            record = RenderRecord(
+                objective=f"excitation({address}:{unit})",
+                unit=unit,
+                value=0.0,
+                mean=0.0 if dead else float(generator.uniform(0, 3)),
+                peak=0.0 if dead else float(generator.uniform(0, 12)),
+                position=(0, 0),
+                steps=render.steps,
+                seed=0,
+                state="dead" if dead else "redirected" if unit == REDIRECTED else "ok",
             )
-            blurred.resize((size, size), Image.Resampling.BICUBIC).save(folder / address / str(record["file"]))
-        _write(folder / address / "manifest.json", {
-            "kind": "memviz-renders", "format": 1, "model": "resmem", "weights": WEIGHTS,
-            "layer": table[address].to_dict(), "config": {"size": size, "steps": steps}, "seed": 0, "units": records,
-            "created": "2026-01-01T00:00:00+00:00", "versions": {},
-        })  # fmt: skip
+            noise = generator.normal(size=(5, 5, 3)) * generator.uniform(20, 60, 3) + 128
+            blurred = Image.fromarray(np.clip(noise, 0, 255).astype(np.uint8))
+            side = render.size or 128
+            results.append(RenderResult(from_pil(blurred.resize((side, side), Image.Resampling.BICUBIC)), record))
+            files.append(f"{Unit(address, unit).stem}.png")
+        load_renders(folder / address).add(results, files)
     return folder
 
 

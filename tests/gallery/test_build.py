@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from memviz.gallery import build as building
 from memviz.index import Index, load_index
 from memviz.models import InputSpec
 from memviz.models.mean_image import MeanImage
+from memviz.rendering import load_renders
 
 UNITS = [0, fakes.DEAD, fakes.REDIRECTED, 5]
 
@@ -65,9 +67,9 @@ def test_everything_is_there(built: Path, plain: dict[str, Any]) -> None:
 
 def test_units_are_what_index_and_renders_say(plain: dict[str, Any], index: Index, renders: Path) -> None:
     unit = shown(plain)["alexnet.conv2:5"]
-    record = json.loads((renders / "alexnet.conv2" / "manifest.json").read_text())["units"]["5"]
+    record = load_renders(renders / "alexnet.conv2").units[5]
     top = index.top("alexnet.conv2:5", 9)
-    assert (unit["peak"], unit["mean"]) == (record["peak"], record["activation"])
+    assert (unit["peak"], unit["mean"]) == (record.peak, record.mean)
     assert unit["best"] == pytest.approx(top["value"].iloc[0])
     assert [photo["name"] for photo in unit["photos"]] == list(top["path"])
     assert [photo["prediction"] for photo in unit["photos"]] == pytest.approx(list(top["prediction"]))
@@ -106,7 +108,11 @@ def test_of_a_mean_image_only_its_checksum_is_published(index: Index, renders: P
     folder = shutil.copytree(index.path, tmp_path / "index")
     manifest = json.loads((folder / "manifest.json").read_text()) | {"inputs": inputs.to_dict()}
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    page = gallery(tmp_path / "g", index=load_index(folder), renders=renders)
+    made = shutil.copytree(renders, tmp_path / "renders")
+    described = inputs.to_dict() | {"mean_image": {"sha256": hashlib.sha256(pixels.tobytes()).hexdigest()}}
+    for path in made.glob("*/manifest.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"inputs": described}))
+    page = gallery(tmp_path / "g", index=load_index(folder), renders=made)
     published = json.loads((page.parent / "gallery.json").read_text())["provenance"]["index"]["inputs"]
     assert published["mean_image"] == {"sha256": hashlib.sha256(pixels.tobytes()).hexdigest()}
     assert (published["channels"], published["scale"]) == ("bgr", 255.0)
@@ -136,28 +142,54 @@ def test_whole_or_absent(
     assert (kept / "figure.pdf").exists()
 
 
-def test_missing_renders_say_what_to_type(index: Index, tmp_path: Path) -> None:
-    fakes.renders(tmp_path, {"alexnet.conv2": (0, 3)}, size=32)
+def test_missing_renders_are_named(index: Index, tmp_path: Path) -> None:
+    fakes.renders(tmp_path, {"alexnet.conv2": (0, 3)})
     with pytest.raises(StoreError) as raised:
         gallery(tmp_path / "g", index=index, renders=tmp_path)
-    assert "memviz render resmem alexnet.conv2 --units 0,3,4,5 --size 32 --steps 128 --seed 0" in str(raised.value)
-    assert "without units 4, 5" in str(raised.value)
-    assert "memviz render resmem resnet.layer4.2 --units 6" in str(raised.value)
+    assert "alexnet.conv2 (without units 4, 5)" in str(raised.value)
+    assert "resnet.layer4.2 (not rendered)" in str(raised.value)
     assert not (tmp_path / "g").exists()
     assert [job.address for job in missing(recipe(), index, tmp_path)] == ["alexnet.conv2", "resnet.layer4.2"]
 
 
-def test_renders_of_another_look_are_missing(index: Index, renders: Path) -> None:
+@pytest.mark.parametrize(
+    ("render", "field"),
+    [
+        ({"size": 64}, "config.size 32, not 64"),
+        ({"steps": 64}, "config.steps"),
+        ({"seed": 1}, "seed 0, not 1"),
+        ({"objective": "neuron"}, "config.objective"),
+        ({"learning_rate": 0.2}, "config.learning_rate"),
+        ({"parameterization": {"kind": "pixel"}}, "config.parameterization"),
+        ({"transforms": False}, "config.transforms"),
+        ({"transforms": {"jitter": 2}}, "config.transforms.jitter"),
+    ],
+)
+def test_renders_of_another_look_are_refused(index: Index, renders: Path, render: dict[str, Any], field: str) -> None:
     assert missing(recipe(), index, renders) == []
-    assert len(missing(recipe(render={"size": 64}), index, renders)) == 2
-    assert len(missing(recipe(render={"size": 32, "seed": 1}), index, renders)) == 2
+    with pytest.raises(StoreError, match=re.escape(field)):
+        missing(recipe(render={"size": 32, "steps": 128} | render), index, renders)
 
 
-def test_other_weights_are_refused(index: Index, renders: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [({"weights": "e0" * 32}, "weights e0e0"), ({"inputs": fakes.INPUTS | {"scale": 255.0}}, "inputs.scale 255.0")],
+)
+def test_renders_of_another_network_are_refused(
+    index: Index, renders: Path, tmp_path: Path, change: dict[str, Any], field: str
+) -> None:
+    """Another preprocessing is one too: its activations are of another scale."""
     other = shutil.copytree(renders, tmp_path / "renders")
     path = other / "alexnet.conv2" / "manifest.json"
-    path.write_text(path.read_text().replace(fakes.WEIGHTS, "e0" * 32))
-    with pytest.raises(StoreError, match="other weights"):
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(StoreError, match=re.escape(field)):
+        gallery(tmp_path / "g", index=index, renders=other)
+
+
+def test_a_picture_that_is_none_is_not_published(index: Index, renders: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(renders, tmp_path / "renders")
+    (other / "alexnet.conv2" / "alexnet.conv2-0005.png").write_text("my password")
+    with pytest.raises(StoreError, match="is damaged"):
         gallery(tmp_path / "g", index=index, renders=other)
 
 

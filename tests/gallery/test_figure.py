@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 import memviz
-from memviz.gallery import RenderOptions, load_recipe
+from memviz.gallery import load_recipe
 from memviz.index import Index
+from memviz.rendering import RenderConfig
 
 GALLERIES = Path(__file__).parents[2] / "galleries"
 
@@ -21,7 +22,7 @@ def built(
     request: pytest.FixtureRequest, index: Index, renders: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     recipe = load_recipe(GALLERIES / f"{request.param}.toml")
-    recipe = replace(recipe, render=RenderOptions(size=32, steps=128))
+    recipe = replace(recipe, render=RenderConfig(size=32, steps=128))
     before = dict(matplotlib.rcParams)
     page = memviz.build_gallery(recipe, out=tmp_path_factory.mktemp("out") / "g", index=index, renders=renders)
     assert dict(matplotlib.rcParams) == before

@@ -86,7 +86,7 @@ def test_jobs_are_merged_per_layer(index: Index) -> None:
     ]
     jobs = parse_recipe(GRID | {"panels": panels, "render": {"size": 64, "seed": 3}}).jobs(index)
     assert [(job.address, job.units) for job in jobs] == [("alexnet.conv4", (2, 5, 7)), ("alexnet.conv1", (0,))]
-    assert (jobs[0].render.size, jobs[0].render.seed) == (64, 3)
+    assert (jobs[0].config.size, jobs[0].seed) == (64, 3)
 
 
 def test_rows_of_branches() -> None:
@@ -107,8 +107,11 @@ def test_rows_of_branches() -> None:
         ({"panels": []}, "at least one"),
         ({"panels": {}}, r"under \[\[panels\]\]"),
         ({"rows": []}, r"made of \[\[panels\]\]"),
-        ({"render": {"stesp": 3}}, "unknown key 'stesp'. Close names: steps"),
-        ({"render": {"seed": -1}}, "seed should be a whole number from 0"),
+        ({"render": {"stesp": 3}}, "has no 'stesp'. Close names: steps"),
+        ({"render": {"seed": "1"}}, "seed must be a whole number"),
+        ({"render": {"objective": "mean"}}, "objective='mean'"),
+        ({"render": 3}, "should be a table"),
+        ({"render": {"size": 10**5000}}, "size must be a whole number"),
         ({"panels": [{"layer": "alexnet.conv1"}]}, "units is None"),
         ({"panels": [{"layer": "alexnet.conv1", "units": "selective:0"}]}, "selective:5"),
         ({"panels": [{"layer": "alexnet.conv1", "units": [1, 1]}]}, "twice"),

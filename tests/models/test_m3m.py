@@ -129,9 +129,12 @@ def test_class_maps_can_be_indexed(segmentation, originals, tmp_path):
 
 @pytest.mark.parametrize("address", ["segmentation.fcn", "segmentation.reduce.conv3"])
 def test_class_maps_can_be_rendered(segmentation, address):
-    start, end = (memviz.render(segmentation, address, [0, 5], size=40, steps=steps) for steps in (1, 8))
+    start, end = (
+        memviz.render(segmentation, address, [0, 5], config=memviz.RenderConfig(size=40, steps=steps))
+        for steps in (1, 8)
+    )
     assert end.images.shape == (2, 3, 40, 40)
-    assert (end.table["activation"] > start.table["activation"]).all()
+    assert (end.table["value"] > start.table["value"]).all()
 
 
 def test_small_head_has_fewer_than_half_of_the_parameters():

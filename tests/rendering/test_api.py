@@ -1,3 +1,4 @@
+import gc
 import inspect
 import io
 import json
@@ -7,21 +8,25 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+import weakref
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from drawing import render
 from helpers import unchanged, undisturbed
 from PIL import Image
 from torch import nn
 
 import memviz
 from memviz.errors import LayerError, RenderError, StoreError
+from memviz.models import InputSpec
 from memviz.rendering import Fourier, Pixel, RandomTransforms, RenderConfig, Renders, load_renders
 from memviz.rendering import engine as engines
-from memviz.rendering.objectives import channel, score
+from memviz.rendering.objective import UNIT_OBJECTIVES
+from memviz.rendering.objectives import Channel, Score, UnitObjective
 
 QUICK = {"size": 16, "steps": 3}
 
@@ -48,7 +53,7 @@ def unit_numbers(call):
 
 
 def test_unpacks_to_images_and_table(small):
-    renders = memviz.render(small, "body.3", [3, 1], seed=4, **QUICK)
+    renders = render(small, "body.3", [3, 1], seed=4, **QUICK)
     images, table = renders
     assert isinstance(renders, Renders)
     assert len(renders) == 2
@@ -58,46 +63,50 @@ def test_unpacks_to_images_and_table(small):
     assert not images.requires_grad
     assert images.min() >= 0
     assert images.max() <= 1
-    assert list(table.columns) == ["unit", "objective", "activation", "peak", "steps", "seed", "state"]
+    assert list(table.columns) == [
+        "objective", "unit", "value", "mean", "peak", "position", "steps", "seed", "state",
+    ]  # fmt: skip
     assert table["unit"].tolist() == [3, 1]
     assert table["steps"].tolist() == [3, 3]
     assert table["seed"].tolist() == [4, 4]
     assert table["state"].tolist() == ["ok", "ok"]
-    assert table["activation"].dtype == table["peak"].dtype == np.float64
-    assert (table["peak"] >= table["activation"]).all()
+    assert table["value"].dtype == table["mean"].dtype == table["peak"].dtype == np.float64
+    assert (table["peak"] >= table["mean"]).all()
 
 
 def test_free_objectives(small):
-    images, table = memviz.render(small, objective=[score(), channel("@3", 2) - score()], **QUICK)
+    images, table = render(small, objective=[Score(), Channel("@3", 2) - Score()], **QUICK)
     assert images.shape == (2, 3, 16, 16)
     assert table["unit"].isna().all()
-    assert table["objective"].tolist() == ["score", "body.3:2 + -1 * score"]
+    assert table["objective"].tolist() == ["score", "channel(body.3:2) + -1 * score"]
 
 
 def test_the_manifest_says_how(small):
-    manifest = memviz.render(small, "body.3", 0, seed=4, learning_rate=0.1, **QUICK).manifest
-    assert manifest["model"] == "small"
-    assert manifest["weights"] == small.fingerprint()
-    assert manifest["seed"] == 4
-    assert manifest["config"].items() >= {"size": 16, "steps": 3, "learning_rate": 0.1}.items()
-    assert manifest["config"]["parameterization"]["kind"] == "Fourier"
-    assert "created" in manifest
-    json.dumps(manifest)
+    manifest = render(small, "body.3", 0, seed=4, learning_rate=0.1, **QUICK).manifest
+    assert manifest.model == "small"
+    assert manifest.weights == small.fingerprint()
+    assert manifest.inputs == small.inputs.to_dict()
+    assert manifest.seed == 4
+    assert manifest.config["objective"] == "excitation"
+    assert manifest.config.items() >= {"size": 16, "steps": 3, "learning_rate": 0.1}.items()
+    assert manifest.config["parameterization"]["kind"] == "fourier"
+    assert manifest.created
+    json.dumps(asdict(manifest))
 
 
 def test_settings_change_the_config_given(small):
     config = RenderConfig(size=20, steps=2, transforms=None)
-    found = memviz.render(small, "body.3", 0, config=config, steps=4, parameterization=Pixel()).manifest["config"]
+    found = render(small, "body.3", 0, config=config, steps=4, parameterization=Pixel()).manifest.config
     expected = replace(config, steps=4, parameterization=Pixel()).to_dict()
     assert {key: found[key] for key in expected} == expected
     # None is a setting too: it does not mean "as in the config".
-    assert memviz.render(
+    assert render(
         small, "body.3", 0, config=RenderConfig(steps=2, size=8), transforms=None
-    ).manifest["config"]["transforms"] is None  # fmt: skip
+    ).manifest.config["transforms"] is None  # fmt: skip
 
 
 def test_each_setting_changes_the_picture(small):
-    base = memviz.render(small, "body.3", 0, size=16, steps=6).images
+    base = render(small, "body.3", 0, size=16, steps=6).images
     for changed in (
         {"steps": 7},
         {"learning_rate": 0.2},
@@ -111,7 +120,7 @@ def test_each_setting_changes_the_picture(small):
         {"seed": 1},
     ):
         options = {"size": 16, "steps": 6} | changed
-        assert (memviz.render(small, "body.3", 0, **options).images - base).abs().max() > 1e-3, changed
+        assert (render(small, "body.3", 0, **options).images - base).abs().max() > 1e-3, changed
 
 
 # Which units.
@@ -119,12 +128,12 @@ def test_each_setting_changes_the_picture(small):
 
 def test_all_units_in_chunks_that_fit(small, calls, monkeypatch):
     monkeypatch.setattr(engines, "_free_memory", lambda device: 1)
-    images, table = memviz.render(small, "body.3", **QUICK)
+    images, table = render(small, "body.3", **QUICK)
     assert table["unit"].tolist() == [0, 1, 2, 3, 4]
     assert [unit_numbers(call) for call in calls] == [[0], [1], [2], [3], [4]]
     calls.clear()
     monkeypatch.setattr(engines, "_free_memory", lambda device: 1e12)
-    together = memviz.render(small, "body.3", batch_size=2, **QUICK)
+    together = render(small, "body.3", batch_size=2, **QUICK)
     assert [unit_numbers(call) for call in calls] == [[0, 1], [2, 3], [4]]
     torch.testing.assert_close(together.images, images, rtol=0, atol=1e-4)
 
@@ -146,9 +155,9 @@ def test_all_units_in_chunks_that_fit(small, calls, monkeypatch):
     ],
 )
 def test_ways_to_name_units(small, layer, units, expected):
-    renders = memviz.render(small, layer, units, **QUICK)
+    renders = render(small, layer, units, **QUICK)
     assert renders.table["unit"].tolist() == expected
-    by_address = memviz.render(small, "body.3", expected, **QUICK)
+    by_address = render(small, "body.3", expected, **QUICK)
     assert renders.table["objective"].tolist() == by_address.table["objective"].tolist()
     assert torch.equal(renders.images, by_address.images)
 
@@ -162,14 +171,14 @@ def test_ways_to_name_units(small, layer, units, expected):
         ("body.3", [0, -1], r"body\.3 has units 0 to 4; given was -1"),
         ("body.3", [], r"body\.3 has units 0 to 4; none was given"),
         ("body.3:5", None, r"units 0 to 4; given was 5"),
-        ("body.3:x", None, r"'body\.3:x': write a unit as address:number"),
-        ("body.3:", None, r"write a unit as address:number"),
-        ("body.3:2", [3], r"and then give no units"),
+        ("body.3:x", None, r"'body\.3:x': write a unit as address:channel"),
+        ("body.3:", None, r"write a unit as address:channel"),
+        ("body.3:2", [3], r"then give no units"),
     ],
 )
 def test_wrong_layers_and_units(small, tmp_path, layer, units, message):
     with unchanged(small.module), undisturbed(), pytest.raises(LayerError, match=message):
-        memviz.render(small, layer, units, out=tmp_path / "out", **QUICK)
+        render(small, layer, units, out=tmp_path / "out", **QUICK)
     assert not (tmp_path / "out").exists()
 
 
@@ -178,27 +187,27 @@ def test_wrong_layers_and_units(small, tmp_path, layer, units, message):
     [
         ({}, "Give a layer, or an objective"),
         ({"units": [1]}, "Give a layer"),
-        ({"objective": score(), "units": [1]}, "without units and out"),
-        ({"objective": score(), "out": "somewhere"}, "without units and out"),
+        ({"objective": Score(), "units": [1]}, "without units and out"),
+        ({"objective": Score(), "out": "somewhere"}, "without units and out"),
         ({"objective": []}, "list of objectives is empty"),
         ({"objective": [3]}, "3 is no objective"),
-        ({"layer": "body.3", "objective": "mean"}, "objective='mean'.*'channel' or 'neuron'"),
-        ({"layer": "body.3", "objective": score()}, "of the units of a layer, give"),
-        ({"layer": "body.3", "objective": [score()]}, "of the units of a layer, give"),
-        ({"layer": "body.3", "steps": 0}, "steps must be a whole number above 0"),
+        ({"layer": "body.3", "objective": "mean"}, "objective='mean'.*excitation, channel, neuron"),
+        ({"layer": "body.3", "objective": Score()}, "of the units of a layer, give"),
+        ({"layer": "body.3", "objective": [Score()]}, "of the units of a layer, give"),
+        ({"layer": "body.3", "steps": 0}, "steps must be a whole number from 1"),
         ({"layer": "body.3", "size": -1}, "size must be"),
         ({"layer": "body.3", "batch_size": 0}, "batch_size must be"),
     ],
 )
 def test_wrong_arguments(small, arguments, message):
     with pytest.raises(RenderError, match=message):
-        memviz.render(small, **QUICK | arguments)
+        render(small, **QUICK | arguments)
 
 
 def test_a_classifier_has_no_score(wrapped):
     model = wrapped(nn.Sequential(nn.Conv2d(3, 10, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()))
     with pytest.raises(RenderError, match="10 numbers a picture, so it has no score"):
-        memviz.render(model, objective=score(), **QUICK)
+        render(model, objective=Score(), **QUICK)
 
 
 # On disk.
@@ -206,9 +215,9 @@ def test_a_classifier_has_no_score(wrapped):
 
 def test_to_disk_and_back(half_dead, tmp_path):
     options = {"size": 16, "steps": 40, "learning_rate": 0.5}
-    in_memory = memviz.render(half_dead, "2", **options)
-    written = memviz.render(half_dead, "2", out=tmp_path, **options)
-    read = memviz.render(half_dead, "2", out=tmp_path, **options)
+    in_memory = render(half_dead, "2", **options)
+    written = render(half_dead, "2", out=tmp_path, **options)
+    read = render(half_dead, "2", out=tmp_path, **options)
     pd.testing.assert_frame_equal(written.table, in_memory.table)
     pd.testing.assert_frame_equal(read.table, in_memory.table)
     assert torch.equal(read.images, written.images)
@@ -216,115 +225,116 @@ def test_to_disk_and_back(half_dead, tmp_path):
     assert read.images.is_contiguous()
     drawn = torch.tensor([state != "dead" for state in in_memory.table["state"]])
     assert drawn.tolist() == [True, True, False, False]
-    assert (read.images - in_memory.images)[drawn].abs().max() <= 0.5 / 255 + 1e-6
-    assert read.manifest["config"] == in_memory.manifest["config"] | read.manifest["config"]
+    assert torch.equal(read.images, in_memory.images)
+    assert read.records == written.records == in_memory.records
+    assert not read.manifest.differences(in_memory.manifest)
     assert sorted(path.name for path in (tmp_path / "2").iterdir()) == [
-        "contact_sheet.png", "manifest.json", "unit-0000.png", "unit-0001.png",
+        ".lock", "2-0000.png", "2-0001.png", "contact_sheet.png", "manifest.json", "records.json",
     ]  # fmt: skip
     assert [path.name for path in tmp_path.iterdir()] == ["2"]
 
 
 def test_a_dead_unit_is_recorded_and_not_drawn_again(half_dead, tmp_path, calls):
     for _ in range(2):
-        renders = memviz.render(half_dead, "2", [2], out=tmp_path, **QUICK)
+        renders = render(half_dead, "2", [2], out=tmp_path, **QUICK)
     assert len(calls) == 1
     assert renders.table["state"].tolist() == ["dead"]
     assert renders.images.shape == (1, 3, 16, 16)
-    assert "file" not in load_renders(tmp_path / "2").units[2]
-    assert not list(tmp_path.rglob("unit-*.png"))
+    assert not list(tmp_path.rglob("2-*.png"))
 
 
 def test_running_again_draws_only_what_is_missing(small, tmp_path, calls):
-    first = memviz.render(small, "body.3", [3, 1], out=tmp_path, **QUICK)
+    first = render(small, "body.3", [3, 1], out=tmp_path, **QUICK)
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    again = memviz.render(small, "@3", [1, 3], out=tmp_path, **QUICK)
+    again = render(small, "@3", [1, 3], out=tmp_path, **QUICK)
     assert [unit_numbers(call) for call in calls] == [[3, 1]]
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == stamps
     assert again.table["unit"].tolist() == [1, 3]
     assert torch.equal(again.images, first.images.flip(0))
-    everything = memviz.render(small, "body.3", out=tmp_path, **QUICK)
+    everything = render(small, "body.3", out=tmp_path, **QUICK)
     assert [unit_numbers(call) for call in calls] == [[3, 1], [0, 2, 4]]
     assert everything.table["unit"].tolist() == [0, 1, 2, 3, 4]
     assert sorted(load_renders(tmp_path / "body.3").units) == [0, 1, 2, 3, 4]
 
 
 def test_a_deleted_picture_is_drawn_again(small, tmp_path, calls):
-    first = memviz.render(small, "body.3", [1, 3], out=tmp_path, **QUICK)
-    (tmp_path / "body.3/unit-0003.png").unlink()
-    again = memviz.render(small, "body.3", [1, 3], out=tmp_path, **QUICK)
+    first = render(small, "body.3", [1, 3], out=tmp_path, **QUICK)
+    (tmp_path / "body.3/body.3-0003.png").unlink()
+    again = render(small, "body.3", [1, 3], out=tmp_path, **QUICK)
     assert [unit_numbers(call) for call in calls] == [[1, 3], [3]]
     torch.testing.assert_close(again.images, first.images, rtol=0, atol=1.1 / 255)
 
 
 def test_a_damaged_picture_is_a_clear_error(small, tmp_path):
-    memviz.render(small, "body.3", [1], out=tmp_path, **QUICK)
-    (tmp_path / "body.3/unit-0001.png").write_bytes(b"\x89PNG")
-    with pytest.raises(StoreError, match=r"unit-0001\.png is damaged.*Delete it and render again"):
-        memviz.render(small, "body.3", [1], out=tmp_path, **QUICK)
+    render(small, "body.3", [1], out=tmp_path, **QUICK)
+    (tmp_path / "body.3/body.3-0001.png").write_bytes(b"\x89PNG")
+    with pytest.raises(StoreError, match=r"body\.3-0001\.png is damaged.*Delete it and render again"):
+        render(small, "body.3", [1], out=tmp_path, **QUICK)
 
 
 def test_each_layer_has_its_folder(small, tmp_path):
     for layer in ("body.3", "stem.0"):
-        memviz.render(small, layer, 0, out=tmp_path, **QUICK)
+        render(small, layer, 0, out=tmp_path, **QUICK)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["body.3", "stem.0"]
-    assert load_renders(tmp_path / "stem.0").layer == small.layers["stem.0"]
+    assert load_renders(tmp_path / "stem.0").manifest.config["layer"] == "stem.0"
 
 
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"size": 17}, r"config: size 16 there, 17 now"),
-        ({"steps": 4}, r"config: steps 3 there, 4 now"),
-        ({"seed": 1}, r"seed: 0 there, 1 now"),
-        ({"parameterization": Pixel()}, r"config: parameterization"),
-        ({"transforms": None}, r"config: transforms"),
-        ({"objective": "neuron"}, r"config: objective"),
+        ({"size": 17}, r"config\.size 16, not 17"),
+        ({"steps": 4}, r"config\.steps 3, not 4"),
+        ({"seed": 1}, "seed 0, not 1"),
+        ({"parameterization": Pixel()}, r"config\.parameterization"),
+        ({"transforms": None}, r"config\.transforms"),
+        ({"objective": "neuron"}, r"config\.objective"),
+        ({"learning_rate": 0.2}, r"config\.learning_rate"),
     ],
 )
 def test_other_settings_are_refused(small, tmp_path, calls, changed, message):
-    memviz.render(small, "body.3", 0, out=tmp_path, **QUICK)
+    render(small, "body.3", 0, out=tmp_path, **QUICK)
     with pytest.raises(StoreError, match=message):
-        memviz.render(small, "body.3", [0, 1], out=tmp_path, **QUICK | changed)
+        render(small, "body.3", [0, 1], out=tmp_path, **QUICK | changed)
     assert len(calls) == 1
     assert sorted(load_renders(tmp_path / "body.3").units) == [0]
 
 
 def test_another_batch_size_is_welcome(small, tmp_path, calls):
-    memviz.render(small, "body.3", 0, out=tmp_path, **QUICK)
-    memviz.render(small, "body.3", [0, 1], out=tmp_path, batch_size=1, **QUICK)
+    render(small, "body.3", 0, out=tmp_path, **QUICK)
+    render(small, "body.3", [0, 1], out=tmp_path, batch_size=1, **QUICK)
     assert [unit_numbers(call) for call in calls] == [[0], [1]]
 
 
 def test_other_weights_are_refused(small, tmp_path):
-    memviz.render(small, "body.3", 0, out=tmp_path, **QUICK)
+    render(small, "body.3", 0, out=tmp_path, **QUICK)
     with torch.no_grad():
         small.module.head[2].bias += 1e-6
-    with pytest.raises(StoreError, match="another weights"):
-        memviz.render(small, "body.3", 0, out=tmp_path, **QUICK)
+    with pytest.raises(StoreError, match="other weights"):
+        render(small, "body.3", 0, out=tmp_path, **QUICK)
 
 
 def test_a_damaged_manifest_is_a_clear_error(small, tmp_path):
-    memviz.render(small, "body.3", 0, out=tmp_path, **QUICK)
+    render(small, "body.3", 0, out=tmp_path, **QUICK)
     (tmp_path / "body.3/manifest.json").write_text('{"kind": ')
     with pytest.raises(StoreError, match=r"manifest\.json is damaged"):
-        memviz.render(small, "body.3", 0, out=tmp_path, **QUICK)
+        render(small, "body.3", 0, out=tmp_path, **QUICK)
 
 
 def test_a_file_as_out_is_refused_before_the_work(small, tmp_path, calls):
     (tmp_path / "out").write_text("")
     with pytest.raises(StoreError, match="out is a file"):
-        memviz.render(small, "body.3", 0, out=tmp_path / "out", **QUICK)
+        render(small, "body.3", 0, out=tmp_path / "out", **QUICK)
     assert not calls
 
 
 def test_many_pictures_need_few_open_files(wrapped, tmp_path):
     model = wrapped(nn.Sequential(nn.Conv2d(3, 60, 1)))
-    memviz.render(model, "0", size=4, steps=1, out=tmp_path)
+    render(model, "0", size=4, steps=1, out=tmp_path)
     (tmp_path / "0/contact_sheet.png").unlink()
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 20, limits[1]))
     try:
-        images, _ = memviz.render(model, "0", size=4, steps=1, out=tmp_path)
+        images, _ = render(model, "0", size=4, steps=1, out=tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     assert len(images) == 60
@@ -344,17 +354,17 @@ def test_what_was_finished_is_kept(small, tmp_path, monkeypatch, interruption):
 
     def interrupted(self, objectives, advance):
         if unit_numbers(map(str, objectives)) == [4]:
-            self._optimized(objectives, advance)
+            self._optimize(objectives, advance)
             raise interruption
         return draw(self, objectives, advance)
 
     monkeypatch.setattr(engines.Engine, "draw", interrupted)
     with unchanged(small.module), undisturbed(), pytest.raises(interruption):
-        memviz.render(small, "body.3", out=tmp_path, batch_size=2, **QUICK)
+        render(small, "body.3", out=tmp_path, batch_size=2, **QUICK)
     assert sorted(load_renders(tmp_path / "body.3").units) == [0, 1, 2, 3]
     monkeypatch.setattr(engines.Engine, "draw", draw)
-    renders = memviz.render(small, "body.3", out=tmp_path, batch_size=2, **QUICK)
-    uninterrupted = memviz.render(small, "body.3", batch_size=2, **QUICK)
+    renders = render(small, "body.3", out=tmp_path, batch_size=2, **QUICK)
+    uninterrupted = render(small, "body.3", batch_size=2, **QUICK)
     pd.testing.assert_frame_equal(renders.table, uninterrupted.table)
     assert (renders.images - uninterrupted.images).abs().max() <= 0.5 / 255 + 1e-6
     assert not [path for path in tmp_path.rglob("*") if "writing" in path.name]
@@ -362,7 +372,7 @@ def test_what_was_finished_is_kept(small, tmp_path, monkeypatch, interruption):
 
 def test_an_interruption_before_the_contact_sheet_is_made_good(small, tmp_path, monkeypatch):
     """Also where an older sheet lies there."""
-    memviz.render(small, "body.3", [0, 1], out=tmp_path, **QUICK)
+    render(small, "body.3", [0, 1], out=tmp_path, **QUICK)
     sheet = tmp_path / "body.3/contact_sheet.png"
     of_two = sheet.read_bytes()
 
@@ -370,11 +380,11 @@ def test_an_interruption_before_the_contact_sheet_is_made_good(small, tmp_path, 
         raise Stop
 
     with monkeypatch.context() as patch:
-        patch.setattr("memviz.rendering.api.contact_sheet", interrupted)
+        patch.setattr("memviz.rendering.store.contact_sheet", interrupted)
         with pytest.raises(Stop):
-            memviz.render(small, "body.3", out=tmp_path, **QUICK)
+            render(small, "body.3", out=tmp_path, **QUICK)
     assert sheet.read_bytes() == of_two
-    memviz.render(small, "body.3", out=tmp_path, **QUICK)
+    render(small, "body.3", out=tmp_path, **QUICK)
     with Image.open(sheet) as of_five, Image.open(io.BytesIO(of_two)) as before:
         assert of_five.height > before.height
 
@@ -386,7 +396,7 @@ import memviz
 torch.set_num_threads(1)
 torch.manual_seed(0)
 model = memviz.wrap(nn.Sequential(nn.Conv2d(3, 150, 3)), memviz.InputSpec(size=(32, 32)))
-renders = memviz.render(model, "0", out="out", size=64, steps=2, batch_size=2)
+renders = memviz.render(model, "0", out="out", config=memviz.RenderConfig(size=64, steps=2, batch_size=2))
 print(len(renders), renders.table["state"].eq("ok").all())
 """
 
@@ -396,7 +406,7 @@ def test_killed_in_the_middle(tmp_path):
     folder = tmp_path / "out/0"
     process = subprocess.Popen([sys.executable, "-c", KILLED], cwd=tmp_path, start_new_session=True)
     until = time.monotonic() + 60
-    while not (folder / "unit-0009.png").exists():
+    while not (folder / "0-0009.png").exists():
         assert process.poll() is None
         assert time.monotonic() < until
         time.sleep(0.005)
@@ -404,18 +414,18 @@ def test_killed_in_the_middle(tmp_path):
     process.wait()
     saved = load_renders(folder)
     assert 8 <= len(saved.units) < 150
-    pictures = [path for path in folder.glob("*.png") if not path.name.startswith(".")]
+    pictures = list(folder.glob("0-*.png"))
     assert len(pictures) >= len(saved.units)
     for path in pictures:
         with Image.open(path) as image:
             image.load()
             assert image.size == (64, 64)
-    stamp = saved.path(0).stat().st_mtime_ns
+    stamp = saved.path(saved.units[0]).stat().st_mtime_ns
     again = subprocess.run(
         [sys.executable, "-c", KILLED], cwd=tmp_path, capture_output=True, text=True, timeout=100, check=True
     )
     assert again.stdout == "150 True\n"
-    assert saved.path(0).stat().st_mtime_ns == stamp
+    assert saved.path(saved.units[0]).stat().st_mtime_ns == stamp
     assert len(load_renders(folder).units) == 150
 
 
@@ -423,16 +433,16 @@ def test_killed_in_the_middle(tmp_path):
 
 
 def test_pil_equals_the_images(small):
-    renders = memviz.render(small, "body.3", [0, 1], **QUICK)
+    renders = render(small, "body.3", [0, 1], **QUICK)
     for image, picture in zip(renders.pil(), renders.images, strict=True):
         found = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1) / 255
         assert (found - picture).abs().max() <= 0.5 / 255 + 1e-6
 
 
 def test_a_sheet_of_units_and_of_free_objectives(small, half_dead):
-    of_units = memviz.render(small, "body.3", **QUICK)
-    of_scores = memviz.render(small, objective=[score(), -score()], **QUICK)
-    with_dead = memviz.render(half_dead, "2", [0, 2], **QUICK)
+    of_units = render(small, "body.3", **QUICK)
+    of_scores = render(small, objective=[Score(), -Score()], **QUICK)
+    with_dead = render(half_dead, "2", [0, 2], **QUICK)
     for renders in (of_units, of_scores, with_dead):
         assert renders.sheet("a title").width >= renders.sheet().width
         with Image.open(io.BytesIO(renders._repr_png_())) as image:
@@ -442,32 +452,127 @@ def test_a_sheet_of_units_and_of_free_objectives(small, half_dead):
 
 
 def test_save_writes_pictures_sheet_and_manifest(half_dead, tmp_path):
-    renders = memviz.render(half_dead, objective=[channel("2", 0), channel("2", 2)], **QUICK)
+    renders = render(half_dead, objective=[Channel("2", 0), Channel("2", 2)], **QUICK)
     folder = renders.save(tmp_path / "a/b")
-    assert sorted(path.name for path in folder.iterdir()) == ["000.png", "contact_sheet.png", "manifest.json"]
-    with Image.open(folder / "000.png") as image:
+    assert sorted(path.name for path in folder.iterdir()) == [
+        ".lock", "0000.png", "contact_sheet.png", "manifest.json", "records.json",
+    ]  # fmt: skip
+    with Image.open(folder / "0000.png") as image:
         assert np.array_equal(np.asarray(image), np.asarray(renders.pil()[0]))
-    manifest = json.loads((folder / "manifest.json").read_text())
-    assert manifest["weights"] == half_dead.fingerprint()
-    assert [(p["file"], p["state"], p["objective"]) for p in manifest["pictures"]] == [
-        ("000.png", "ok", "2:0"), (None, "dead", "2:2"),
+    loaded = load_renders(folder)
+    assert loaded.manifest.weights == half_dead.fingerprint()
+    assert [(r.file, r.state, r.objective) for r in loaded.records] == [
+        ("0000.png", "ok", "channel(2:0)"), ("0001.png", "dead", "channel(2:2)"),
     ]  # fmt: skip
 
 
-def test_help_shows_the_arguments():
-    assert list(inspect.signature(memviz.render).parameters)[:4] == ["model", "layer", "units", "objective"]
+def test_eight_arguments():
+    assert list(inspect.signature(memviz.render).parameters) == [
+        "model", "layer", "units", "objective", "config", "seed", "out", "progress",
+    ]  # fmt: skip
+
+
+def test_another_preprocessing_is_refused(small, tmp_path):
+    render(small, "body.3", 0, out=tmp_path, **QUICK)
+    small.inputs = replace(small.inputs, scale=255.0)
+    with pytest.raises(StoreError, match=r"inputs\.scale 1\.0, not 255\.0"):
+        render(small, "body.3", 0, out=tmp_path, **QUICK)
+
+
+SHARED = """
+import sys
+import torch
+from torch import nn
+import memviz
+torch.set_num_threads(1)
+torch.manual_seed(0)
+model = memviz.wrap(nn.Sequential(nn.Conv2d(3, 40, 3)), memviz.InputSpec(size=(32, 32)))
+units = range(int(sys.argv[1]), int(sys.argv[2]))
+memviz.render(model, "0", units, out="out", config=memviz.RenderConfig(size=16, steps=2, batch_size=1))
+"""
+
+
+def test_processes_that_draw_into_one_folder_keep_each_others_records(tmp_path):
+    """Also of units that several of them draw."""
+    ranges = (("0", "16"), ("12", "28"), ("24", "40"))
+    processes = [subprocess.Popen([sys.executable, "-c", SHARED, *ends], cwd=tmp_path) for ends in ranges]
+    assert [process.wait(timeout=120) for process in processes] == [0, 0, 0]
+    saved = load_renders(tmp_path / "out/0")
+    assert sorted(saved.units) == list(range(40))
+    assert all(saved.picture(record) for record in saved.records)
+    assert not list((tmp_path / "out/0").glob("shards/*"))
+
+
+def test_an_objective_is_registered_by_being_written(small, tmp_path):
+    class Largest(UnitObjective):
+        """The largest activation over positions."""
+
+        @staticmethod
+        def evaluate(batch):
+            return batch.maps.flatten(1).amax(dim=1)
+
+    try:
+        renders = render(small, "body.3", [1, 2], objective="largest", out=tmp_path, **QUICK)
+        assert [record.objective for record in renders.records] == ["largest(body.3:1)", "largest(body.3:2)"]
+        assert load_renders(tmp_path / "body.3").manifest.config["objective"] == "largest"
+        maps = small.module.body(small.module.stem(renders.images))
+        assert renders.table["value"].tolist() == pytest.approx(
+            [maps[0, 1].max().item(), maps[1, 2].max().item()], abs=1e-5
+        )
+    finally:
+        del UNIT_OBJECTIVES["largest"]
+
+
+def test_mean_and_peak_are_those_of_the_index(small, tmp_path):
+    """Put among the photographs, a saved picture has the peak that its record says."""
+    small.inputs = InputSpec(size=(32, 32), resize=(40, 40))
+    renders = render(small, "stem.0", out=tmp_path / "renders", **QUICK)
+    index = memviz.build_index(
+        small, sorted((tmp_path / "renders/stem.0").glob("stem.0-*.png")), out=tmp_path / "index", layers="stem.0"
+    )
+    names = index.images["path"].tolist()
+    for record in renders.records:
+        rows = index.layer("stem.0").top(record.unit).set_index("path")
+        row = rows.loc[names[record.unit]]
+        assert record.peak == pytest.approx(row["value"], rel=1e-5)
+        assert record.position == (row["y"], row["x"])
+
+
+def test_the_callers_autocast_changes_nothing(small):
+    plain = render(small, "body.3", 0, **QUICK)
+    with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
+        assert torch.equal(render(small, "body.3", 0, **QUICK).images, plain.images)
+
+
+def test_nothing_of_a_call_stays_in_memory(small, monkeypatch):
+    engines_ = []
+    made = engines.Engine.__init__
+
+    def noted(self, *args):
+        engines_.append(weakref.ref(self))
+        made(self, *args)
+
+    monkeypatch.setattr(engines.Engine, "__init__", noted)
+    gc.disable()
+    try:
+        for _ in range(3):
+            render(small, "body.3", [0, 1], **QUICK)
+        networks = [engine() for engine in engines_]
+    finally:
+        gc.enable()
+    assert networks == [None] * 3
 
 
 def test_a_bare_module_is_refused(small):
     with pytest.raises(RenderError, match=r"Sequential.*memviz\.wrap"):
-        memviz.render(small.module, "body.3", 0, **QUICK)
+        render(small.module, "body.3", 0, **QUICK)
 
 
 def test_progress_is_shown_only_where_asked(small, capfd):
-    memviz.render(small, "body.3", 0, **QUICK)
-    memviz.render(small, "body.3", 0, progress=False, **QUICK)
+    render(small, "body.3", 0, **QUICK)
+    render(small, "body.3", 0, progress=False, **QUICK)
     assert capfd.readouterr() == ("", "")
-    memviz.render(small, "body.3", [0, 1], progress=True, **QUICK)
+    render(small, "body.3", [0, 1], progress=True, **QUICK)
     out, err = capfd.readouterr()
     assert out == ""
     assert "Rendering: 6/6 steps" in err
@@ -476,8 +581,8 @@ def test_progress_is_shown_only_where_asked(small, capfd):
 def test_the_published_network(resmem):
     """Units of one of its layers: more than what the start gives, and the model as it was."""
     with unchanged(resmem.module.alexnet), undisturbed():
-        images, table = memviz.render(resmem, "alexnet.conv2", [3, 40], size=64, steps=25)
-    start = memviz.render(resmem, "alexnet.conv2", [3, 40], size=64, steps=1).table
-    assert (table["activation"] > start["activation"]).all()
+        images, table = render(resmem, "alexnet.conv2", [3, 40], size=64, steps=25)
+    start = render(resmem, "alexnet.conv2", [3, 40], size=64, steps=1).table
+    assert (table["value"] > start["value"]).all()
     assert (table["peak"] > start["peak"]).all()
     assert images.std() > 0.1

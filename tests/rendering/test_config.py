@@ -7,19 +7,20 @@ from torch import nn
 from memviz.errors import RenderError
 from memviz.models import InputSpec
 from memviz.rendering import Fourier, Pixel, RandomTransforms, RenderConfig
-from memviz.rendering.objectives import Lucent, channel, neuron, score
+from memviz.rendering.engine import Engine
+from memviz.rendering.objectives import Channel, Lucent, Neuron, Score
 
 
 @pytest.mark.parametrize("name", ["size", "steps", "batch_size"])
 @pytest.mark.parametrize("value", [0, -1, 2.5, "8"])
 def test_counts_must_be_whole_and_above_0(name, value):
-    with pytest.raises(RenderError, match=f"{name} must be a whole number above 0; given was {value!r}"):
+    with pytest.raises(RenderError, match=rf"{name} must be a whole number from 1 to \d+; given was {value!r}"):
         RenderConfig(**{name: value})
 
 
 @pytest.mark.parametrize("value", [0.0, -0.1, float("nan")])
 def test_learning_rate_must_be_above_0(value):
-    with pytest.raises(RenderError, match="learning_rate must be above 0"):
+    with pytest.raises(RenderError, match="learning_rate must be a number above 0"):
         RenderConfig(learning_rate=value)
 
 
@@ -34,15 +35,15 @@ def test_size(wrapped):
     model = wrapped(module, size=32)
     model.inputs = InputSpec(size=(32, 24))
     for objectives, size in (
-        ([channel("0", 1)], (128, 128)),
-        ([channel("0", 1), neuron("0", 2)], (128, 128)),
-        ([channel("3", 0)], (32, 24)),
-        ([score()], (32, 24)),
-        ([channel("0", 1), channel("0", 2) - score()], (32, 24)),
+        ([Channel("0", 1)], (128, 128)),
+        ([Channel("0", 1), Neuron("0", 2)], (128, 128)),
+        ([Channel("3", 0)], (32, 24)),
+        ([Score()], (32, 24)),
+        ([Channel("0", 1), Channel("0", 2) - Score()], (32, 24)),
         ([Lucent(lambda model: model("0").mean())], (128, 128)),
     ):
-        assert RenderConfig().size_for(model, objectives) == size
-        assert RenderConfig(size=50).size_for(model, objectives) == (50, 50)
+        assert Engine(model, objectives, RenderConfig()).size == size
+        assert Engine(model, objectives, RenderConfig(size=50)).size == (50, 50)
 
 
 def differing():
@@ -62,8 +63,38 @@ def test_to_dict_is_plain_data_that_tells_configs_apart():
     as_json = [json.dumps(data, sort_keys=True) for data in found]
     assert len(set(as_json)) == len(as_json)
     assert [json.loads(text) for text in as_json] == found
-    assert found[0]["parameterization"]["kind"] == "Fourier"
+    assert found[0]["parameterization"]["kind"] == "fourier"
 
 
 def test_to_dict_leaves_out_what_changes_only_the_speed():
     assert RenderConfig(batch_size=3).to_dict() == RenderConfig().to_dict()
+
+
+@pytest.mark.parametrize("options", list(differing()))
+def test_there_and_back(options):
+    config = RenderConfig(**options)
+    again = RenderConfig.from_dict(json.loads(json.dumps(config.to_dict())))
+    assert again == config
+    assert config != RenderConfig()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ([], "must be a table"),
+        ({"stepz": 3}, "has no 'stepz'. Close names: steps"),
+        ({"steps": "3"}, "steps must be a whole number"),
+        ({"steps": True}, "steps must be a whole number"),
+        ({"steps": 10**5000}, "steps must be a whole number.*thousands of digits"),
+        ({"size": 100_000}, "size must be a whole number from 1 to 4096"),
+        ({"learning_rate": 10**400}, "learning_rate"),
+        ({"parameterization": "fourier"}, "give a table with kind"),
+        ({"parameterization": {"kind": "fourier", "sdd": 1}}, "has no 'sdd'"),
+        ({"parameterization": {"kind": "fourier", "sd": "a"}}, "parameterization: Expected `float`"),
+        ({"transforms": {"jitter": [8]}}, "transforms: Expected `float`"),
+        ({"transforms": {"jitter": -8}}, "jitter"),
+    ],
+)
+def test_what_is_no_config(data, message):
+    with pytest.raises(RenderError, match=message):
+        RenderConfig.from_dict(data)

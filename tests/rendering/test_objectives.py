@@ -3,24 +3,22 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from drawing import render
 from torch import nn
 
-import memviz
 from memviz.errors import LayerError, RenderError
 from memviz.layers import capture
+from memviz.rendering.lucent import ObjectiveBatch, lucent_names, resolve_lucent
 from memviz.rendering.objectives import (
+    Channel,
+    Direction,
+    Excitation,
     Lucent,
+    Neuron,
     Objective,
-    ObjectiveBatch,
+    Score,
+    UnitObjective,
     as_objective,
-    channel,
-    checked,
-    direction,
-    excitation,
-    lucent_names,
-    neuron,
-    resolve_lucent,
-    score,
 )
 
 with warnings.catch_warnings(action="ignore"):  # kornia, which lucent imports, uses torch.jit.script
@@ -43,14 +41,14 @@ def test_values_equal_their_definitions():
     vector = [1.0, -2.0, 0.0, 0.5, 3.0]
     found = values(
         [
-            channel("a", 3),
-            neuron("a", 2),
-            neuron("a", 2, (0, 0)),
-            direction("a", vector),
-            2 * channel("b", 1) - 0.5 * neuron("a", 4, (6, 3)) + direction("b", [0, 0, -7]),
-            -score(),
-            excitation("a", 1),
-            -3 * excitation("b", 0) + excitation("a", 1),
+            Channel("a", 3),
+            Neuron("a", 2),
+            Neuron("a", 2, (0, 0)),
+            Direction("a", vector),
+            2 * Channel("b", 1) - 0.5 * Neuron("a", 4, (6, 3)) + Direction("b", [0, 0, -7]),
+            -Score(),
+            Excitation("a", 1),
+            -3 * Excitation("b", 0) + Excitation("a", 1),
         ],
         {"a": a, "b": b, "": out},
     )
@@ -71,7 +69,7 @@ def test_values_equal_their_definitions():
 
 def test_a_value_does_not_depend_on_companions_or_place():
     a = maps(4, 5, 6, 6)
-    objectives = [channel("a", 3), neuron("a", 3), direction("a", [1, 2, 3, 4, 5]), channel("a", 0) + channel("a", 3)]
+    objectives = [Channel("a", 3), Neuron("a", 3), Direction("a", [1, 2, 3, 4, 5]), Channel("a", 0) + Channel("a", 3)]
     together = values(objectives, {"a": a})
     alone = [values([objectives[i]], {"a": a[i : i + 1]})[0] for i in range(4)]
     backwards = values(objectives[::-1], {"a": a.flip(0)})[::-1]
@@ -80,7 +78,7 @@ def test_a_value_does_not_depend_on_companions_or_place():
 
 
 def test_arithmetic():
-    a, b = channel("a", 0), neuron("b", 1)
+    a, b = Channel("a", 0), Neuron("b", 1)
     activations = {"a": maps(1, 2, 3, 3), "b": maps(1, 2, 3, 3, seed=1)}
     va, vb = values([a], activations)[0], values([b], activations)[0]
     for objective, expected in (
@@ -100,50 +98,72 @@ def test_arithmetic():
 
 
 def test_objectives_are_named_by_what_they_show():
-    assert str(channel("alexnet.conv4", 3)) == "alexnet.conv4:3"
-    assert str(excitation("alexnet.conv4", 3)) == "excitation(alexnet.conv4:3)"
-    assert str(neuron("alexnet.conv4", 3)) == "neuron(alexnet.conv4:3)"
-    assert str(direction("fc", [1, 2])) == "direction(fc)"
-    assert str(-score()) == "-1 * score"
-    assert str(channel("a", 3) + 0.5 * channel("b", 7)) == "a:3 + 0.5 * b:7"
+    assert str(Channel("alexnet.conv4", 3)) == "channel(alexnet.conv4:3)"
+    assert str(Excitation("alexnet.conv4", 3)) == "excitation(alexnet.conv4:3)"
+    assert str(Neuron("alexnet.conv4", 3)) == "neuron(alexnet.conv4:3)"
+    assert str(-Score()) == "-1 * score"
+    assert str(Channel("a", 3) + 0.5 * Channel("b", 7)) == "channel(a:3) + 0.5 * channel(b:7)"
+
+
+def test_the_names_of_different_objectives_differ():
+    """They seed the pictures."""
+    names = [
+        str(objective)
+        for objective in (
+            Neuron("a", 3),
+            Neuron("a", 3, (0, 0)),
+            Neuron("a", 3, (0, 1)),
+            Direction("a", [1, 2]),
+            Direction("a", [2, 1]),
+            Direction("b", [1, 2]),
+        )
+    ]
+    assert len(set(names)) == len(names)
+
+
+def test_one_name_is_one_objective():
+    with pytest.raises(RenderError, match="an objective 'channel' in memviz"):
+
+        class Channel(UnitObjective):
+            """Another."""
 
 
 def test_a_direction_has_length_one_whatever_was_given():
-    assert direction("a", [3.0, 4.0]) == direction("a", torch.tensor([30.0, 40.0])) == direction("a", np.array([6, 8]))
+    assert Direction("a", [3.0, 4.0]) == Direction("a", torch.tensor([30.0, 40.0])) == Direction("a", np.array([6, 8]))
     for wrong in ([0.0, 0.0], [1.0, float("nan")], [float("inf"), 1.0], []):
         with pytest.raises(RenderError, match="finite"):
-            direction("a", wrong)
+            Direction("a", wrong)
 
 
-def test_checked_resolves_ordinals_and_refuses_what_is_not_there(small):
+def test_validate_resolves_ordinals_and_refuses_what_is_not_there(small):
     table = small.layers
-    assert checked(2 * channel("@3", 1) - score(), table) == 2 * channel("body.3", 1) - score()
+    assert (2 * Channel("@3", 1) - Score()).validate(table) == 2 * Channel("body.3", 1) - Score()
     for objective, message in (
-        (channel("body.4", 0), r"no layer 'body.4'.*body\.3"),
-        (channel("@9", 0), r"@1 to @3"),
-        (channel("body.3", 5), r"units 0 to 4; given was 5"),
-        (neuron("body.3", -1), r"units 0 to 4; given was -1"),
-        (direction("body.3", [1, 2]), r"5 channels; the direction has 2"),
-        (channel("stem.0", 0) + channel("body.3", 99), r"given was 99"),
+        (Channel("body.4", 0), r"no layer 'body.4'.*body\.3"),
+        (Channel("@9", 0), r"@1 to @3"),
+        (Channel("body.3", 5), r"units 0 to 4; given was 5"),
+        (Neuron("body.3", -1), r"units 0 to 4; given was -1"),
+        (Direction("body.3", [1, 2]), r"5 channels; the direction has 2"),
+        (Channel("stem.0", 0) + Channel("body.3", 99), r"given was 99"),
     ):
         with pytest.raises(LayerError, match=message):
-            checked(objective, table)
+            objective.validate(table)
 
 
 @pytest.mark.parametrize("position", [(7, 0), (0, 4), (-1, 0), (0, -1)])
 def test_a_position_outside_of_the_map_is_refused(position):
     with pytest.raises(LayerError, match=r"\(0, 0\) to \(6, 3\).*given was"):
-        values([neuron("a", 0, position)], {"a": maps(1, 2, 7, 4)})
+        values([Neuron("a", 0, position)], {"a": maps(1, 2, 7, 4)})
 
 
 def test_a_network_of_many_outputs_has_no_score():
     with pytest.raises(RenderError, match="10 numbers"):
-        values([score()], {"": maps(1, 10)})
-    assert values([score(), score()], {"": torch.tensor([3.0, 4.0])}) == [3.0, 4.0]
+        values([Score()], {"": maps(1, 10)})
+    assert values([Score(), Score()], {"": torch.tensor([3.0, 4.0])}) == [3.0, 4.0]
 
 
 def test_as_objective():
-    assert as_objective(score()) == score()
+    assert as_objective(Score()) == Score()
     given = lucent.channel("a", 0)
     assert as_objective(given) == Lucent(given)
     for wrong in ("a:0", 3, None):
@@ -201,7 +221,7 @@ def lucents_own(objective, module, pictures):
 def test_lucents_objective_has_lucents_value_on_the_finished_pictures(small, name):
     make, images = LUCENT[name]
     objective = Lucent(make(), images=images)
-    renders = memviz.render(small, objective=objective, size=32, steps=3)
+    renders = render(small, objective=objective, size=32, steps=3)
     assert renders.images.shape == (images, 3, 32, 32)
     assert len(renders.table) == images
     # In-place ReLUs overwrite what lucent's hooks keep; memviz's are safe, so lucent gets a network without.
@@ -209,7 +229,7 @@ def test_lucents_objective_has_lucents_value_on_the_finished_pictures(small, nam
         if isinstance(part, nn.ReLU):
             part.inplace = False
     loss = float(lucents_own(make(), small.module, renders.images).detach())
-    assert renders.table["activation"].sum() == pytest.approx(-loss, rel=1e-4, abs=1e-5)
+    assert renders.table["value"].sum() == pytest.approx(-loss, rel=1e-4, abs=1e-5)
     assert loss != 0
 
 
@@ -219,45 +239,45 @@ def test_lucents_objective_improves(small, name):
     make, images = LUCENT[name]
     objective = Lucent(make(), images=images)
     reached = [
-        memviz.render(
+        render(
             small, objective=objective, size=32, steps=steps, transforms=None, learning_rate=0.02
-        ).table["activation"].sum()
+        ).table["value"].sum()
         for steps in (1, 12)
     ]  # fmt: skip
     assert reached[1] > reached[0]
 
 
 def test_dotted_names_are_taken_as_well(small):
-    renders = memviz.render(small, objective=lucent.channel("body.3", 2), size=16, steps=2)
+    renders = render(small, objective=lucent.channel("body.3", 2), size=16, steps=2)
     with capture(small.module, ["body.3"]) as found, torch.no_grad():
         small.module(renders.images)
-    assert renders.table["activation"].item() == pytest.approx(found["body.3"][0, 2].mean().item(), abs=1e-5)
+    assert renders.table["value"].item() == pytest.approx(found["body.3"][0, 2].mean().item(), abs=1e-5)
 
 
 def test_lucents_and_ours_draw_together(small):
-    ours, theirs = channel("body.3", 2), lucent.channel("body_3", 2)
-    together = memviz.render(small, objective=[ours, theirs, Lucent(theirs, images=2)], size=16, steps=5)
+    ours, theirs = Channel("body.3", 2), lucent.channel("body_3", 2)
+    together = render(small, objective=[ours, theirs, Lucent(theirs, images=2)], size=16, steps=5)
     assert len(together) == 4
     for place, objective in enumerate([ours, theirs]):
-        alone = memviz.render(small, objective=objective, size=16, steps=5)
+        alone = render(small, objective=objective, size=16, steps=5)
         torch.testing.assert_close(together.images[place], alone.images[0], rtol=0, atol=1e-4)
 
 
 def test_an_objective_of_several_pictures_says_so_when_it_gets_one(small):
     with pytest.raises(RenderError, match=r"images=4"):
-        memviz.render(small, objective=lucent.diversity("body_3"), size=16, steps=2)
+        render(small, objective=lucent.diversity("body_3"), size=16, steps=2)
 
 
 def test_a_lucent_objective_of_an_unknown_layer_names_the_close_ones(small):
     with pytest.raises(LayerError, match="body_3"):
-        memviz.render(small, objective=lucent.channel("body_33", 0), size=16, steps=2)
+        render(small, objective=lucent.channel("body_33", 0), size=16, steps=2)
 
 
 def test_sum_over_two_layers_equals_the_manual_sum(small):
-    objective = channel("stem.0", 1) - 0.5 * channel("body.3", 4)
-    renders = memviz.render(small, objective=objective, size=16, steps=4)
+    objective = Channel("stem.0", 1) - 0.5 * Channel("body.3", 4)
+    renders = render(small, objective=objective, size=16, steps=4)
     with capture(small.module, ["stem.0", "body.3"]) as found, torch.no_grad():
         small.module(renders.images)
     expected = found["stem.0"][0, 1].mean() - 0.5 * found["body.3"][0, 4].mean()
-    assert renders.table["activation"].item() == pytest.approx(expected.item(), abs=1e-5)
+    assert renders.table["value"].item() == pytest.approx(expected.item(), abs=1e-5)
     assert isinstance(objective, Objective)

@@ -79,7 +79,7 @@ def test_a_long_title_is_whole():
 
 
 def test_a_dead_unit_has_a_tile_that_says_so():
-    sheet = contact_sheet([pictures(1, (60, 60))[0], None], ["0", "1"])
+    sheet = contact_sheet([pictures(1, (60, 60))[0], "dead"], ["0", "1"])
     tile = cell(sheet, 1, 2, size=60)
     assert tile.getpixel((1, 1)) == tile.getpixel((58, 58)) == rgb(TILE)
     left, top, right, bottom = marked(tile, rgb(TILE))
@@ -89,7 +89,7 @@ def test_a_dead_unit_has_a_tile_that_says_so():
 
 
 def test_all_dead():
-    sheet = contact_sheet([None, None], ["0", "1"], "all dead")
+    sheet = contact_sheet(["dead", "dead"], ["0", "1"], "all dead")
     assert rgb(TILE) in {colour for _, colour in sheet.getcolors(100_000)}
 
 

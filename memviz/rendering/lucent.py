@@ -1,0 +1,95 @@
+"""Objectives of lucent, which run as they are, and objectives of any pictures together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from memviz.errors import LayerError, RenderError, did_you_mean
+from memviz.rendering.objective import OUTPUT, Evaluation, Objective
+
+LucentObjective = Callable[[Callable[[str], Tensor]], Tensor]
+
+
+@dataclass(frozen=True)
+class Lucent:
+    """An objective of `lucent.optvis.objectives`, which is a loss to minimize.
+
+    Attributes:
+        objective: the objective, or anything that maps a function from layer name to activation
+            (N, C, H, W) to a loss. Names are addresses, with or without lucent's underscores.
+        images: pictures that it speaks about together, as `diversity` does.
+    """
+
+    objective: LucentObjective
+    images: int = 1
+
+    def __str__(self) -> str:
+        return str(getattr(self.objective, "description", "") or "lucent")
+
+
+def lucent_names(module: nn.Module) -> dict[str, str]:
+    """Lucent's name of each layer (`alexnet_conv4`) and its address."""
+    return {name.replace(".", "_"): name for name, _ in module.named_modules() if name}
+
+
+def resolve_lucent(name: str, names: Mapping[str, str]) -> str:
+    """The address behind a lucent layer name; "labels" is the network's output."""
+    if name == "labels":
+        return OUTPUT
+    if name in names.values():
+        return name
+    if name not in names:
+        raise LayerError(f"There is no layer {name!r}. {did_you_mean(name, names)}")
+    return names[name]
+
+
+class ObjectiveBatch:
+    """Evaluates one objective for each picture of a batch, all of a class at a layer at once.
+
+    Args:
+        objectives: objectives of one picture each, or `Lucent` ones of several.
+        names: lucent's layer names, from `lucent_names`.
+        device: of the activations.
+    """
+
+    def __init__(
+        self, objectives: Sequence[Objective | Lucent], names: Mapping[str, str], device: torch.device
+    ) -> None:
+        self._names = names
+        self._lucent: list[tuple[slice, Lucent]] = []
+        own: list[tuple[int, Objective]] = []
+        row = 0
+        for objective in objectives:
+            if isinstance(objective, Lucent):
+                self._lucent.append((slice(row, row + objective.images), objective))
+            else:
+                own.append((row, objective))
+            row += objective.images
+        self.count = row
+        self._own = Evaluation(own, device)
+
+    def __call__(self, activations: Mapping[str, Tensor], pictures: Tensor) -> Tensor:
+        """Values (N,) to maximize; of several pictures with one objective, each has its share."""
+        values = self._own.add(pictures.new_zeros(self.count, dtype=torch.float32), activations)
+        for rows, objective in self._lucent:
+
+            def look(name: str, rows: slice = rows) -> Tensor:
+                if name == "input":
+                    return pictures[rows]
+                return activations[resolve_lucent(name, self._names)][rows]
+
+            loss = objective.objective(look)
+            if not isinstance(loss, Tensor):
+                raise RenderError(
+                    f"{objective} gave {loss!r} instead of a tensor. If it speaks about several pictures together, "
+                    "say how many: memviz.objectives.Lucent(objective, images=4)."
+                )
+            gain = -loss / (rows.stop - rows.start)
+            values = values.index_add(
+                0, torch.arange(rows.start, rows.stop, device=values.device), gain.expand(rows.stop - rows.start)
+            )
+        return values

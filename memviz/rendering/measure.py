@@ -1,0 +1,57 @@
+"""Mean and peak of rendered pictures, measured as an index measures photographs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from memviz.layers.unit import Unit
+from memviz.models import Model
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Mean and peak of a unit on one picture, as `memviz.layers.unit` defines them, and (y, x) of the peak."""
+
+    mean: float
+    peak: float
+    position: tuple[int, int]
+
+
+def to_pil(picture: Tensor) -> Image.Image:
+    """A picture (3, H, W) uint8 as an image."""
+    return Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy())
+
+
+def measure(
+    network: nn.Module, model: Model, pictures: Sequence[Tensor], units: Sequence[Unit | None]
+) -> list[Reading | None]:
+    """What units make of pictures: put among the photographs of an index, they would have these values.
+
+    Args:
+        network: from inputs of `model` to activations by address, as `memviz.layers.truncate` makes it.
+        model: whose preprocessing the pictures pass through.
+        pictures: (3, H, W) uint8 each.
+        units: one a picture; None is not measured.
+    """
+    wanted = [place for place, unit in enumerate(units) if unit is not None]
+    readings: list[Reading | None] = [None] * len(units)
+    if not wanted:
+        return readings
+    inputs = torch.stack([model.inputs.from_pil(to_pil(pictures[place])) for place in wanted])
+    inputs = inputs.to(model.device, model.dtype, memory_format=torch.channels_last)
+    with torch.no_grad():
+        activations: Mapping[str, Tensor] = network(inputs)
+    for row, place in enumerate(wanted):
+        unit = units[place]
+        assert unit is not None
+        found = activations[unit.address][row, unit.channel].float()
+        rows, columns = model.layers[unit.address].interior(model.inputs.size)
+        inside = found[rows, columns] if found.dim() == 2 else found[None, None]
+        y, x = divmod(int(inside.argmax()), inside.shape[1])
+        readings[place] = Reading(inside.mean().item(), inside.max().item(), (rows.start + y, columns.start + x))
+    return readings

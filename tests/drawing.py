@@ -1,0 +1,13 @@
+"""Rendering in tests, with the settings of a `RenderConfig` given one by one."""
+
+from dataclasses import fields, replace
+
+import memviz
+from memviz.rendering import RenderConfig
+
+SETTINGS = {field.name for field in fields(RenderConfig)}
+
+
+def render(model, *what, config=None, **options):
+    settings = {name: options.pop(name) for name in SETTINGS & options.keys()}
+    return memviz.render(model, *what, config=replace(config or RenderConfig(), **settings), **options)
