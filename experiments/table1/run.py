@@ -134,7 +134,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def one_split(table: pd.DataFrame, path: Path, config: TrainConfig) -> Split:
-    """The split of all models, whichever of them is trained first; near-duplicates between sets stay in one subset."""
+    """The split of all models, whichever of them is trained first; near-duplicates stay in one subset."""
     if not path.is_file():
         draw_split(table, path.parent, config, workers=2, progress=True).save(path)
     return Split.load(path)

@@ -166,11 +166,10 @@ class Photographs(LightningDataModule):
 
 
 def draw_split(table: pd.DataFrame, out: Path, config: TrainConfig, workers: int, progress: bool | None) -> Split:
-    """A split by the configuration; near-duplicates between sources stay in one subset, and are listed in `out`."""
-    alike = near_duplicates(table, workers=workers, progress=progress) if table["source"].nunique() > 1 else None
-    if alike is not None:
-        with replacing(out / NEAR_DUPLICATES) as temporary:
-            alike.to_csv(temporary, index=False)
+    """A split by the configuration; near-duplicates stay in one subset, and are listed in `out`."""
+    alike = near_duplicates(table, workers=workers, progress=progress)
+    with replacing(out / NEAR_DUPLICATES) as temporary:
+        alike.to_csv(temporary, index=False)
     return split(table, config.split_seed, config.fractions, alike)
 
 

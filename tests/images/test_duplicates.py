@@ -6,6 +6,7 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from memviz.errors import ImageError
+from memviz.images import duplicates
 from memviz.images.duplicates import _close, near_duplicates
 from memviz.images.samples import sample_photos
 from memviz.images.split import SUBSETS, split
@@ -51,15 +52,21 @@ def test_damaged_files_are_named(table):
     assert "damaged.jpg" in reason
 
 
-def test_only_between_sources(table):
-    same = table.assign(source="one")
-    assert near_duplicates(same).empty
-    assert list(near_duplicates(same)) == ["path_a", "path_b", "distance"]
-    three = table.assign(source=[f"set {row % 3}" for row in range(len(table))])
-    sources = dict(zip(three["path"], three["source"], strict=True))
-    pairs = near_duplicates(three, distance=63)
-    assert len(pairs) > 50
-    assert all(sources[one] != sources[other] for one, other in zip(pairs["path_a"], pairs["path_b"], strict=True))
+def test_copies_within_one_source_stay_in_one_subset(photos, tmp_path):
+    """A compilation, as LaMem is: 60 photographs, each beside its copy at 3/4 of the size."""
+    rows = []
+    for path in sorted(next(iter(photos.values())).parent.iterdir())[:60]:
+        with Image.open(path) as image:
+            image.resize((image.width * 3 // 4, image.height * 3 // 4)).save(tmp_path / path.name, quality=85)
+        rows += [(str(path), f"a/{path.name}"), (str(tmp_path / path.name), f"b/{path.name}")]
+    table = pd.DataFrame(rows, columns=["path", "file"]).assign(source="lamem", category="", score=0.5)
+    pairs = near_duplicates(table)
+    found = set(zip(pairs["path_a"], pairs["path_b"], strict=True))
+    assert {(one, other) for (one, _), (other, _) in zip(rows[::2], rows[1::2], strict=True)} <= found
+    drawn = split(table, near_duplicates=pairs)
+    assert len(drawn.test) == 12
+    copies = {name.replace("/a/", "/b/") if "/a/" in name else name.replace("/b/", "/a/") for name in drawn.test}
+    assert copies == set(drawn.test)
 
 
 def test_a_split_keeps_them_together(table):
@@ -77,20 +84,20 @@ def test_impossible_distance(table, distance):
         near_duplicates(table, distance)
 
 
-def test_close_pairs_are_those_of_the_definition():
-    rng = np.random.default_rng(0)
-    one, other = (rng.integers(0, 2**64, size, dtype=np.uint64) for size in (200, 90))
-    other[7] = one[150] ^ np.uint64(2**63 + 1)
-    expected = [
-        (a, b, bits) for a in range(200) for b in range(90) if (bits := (int(one[a]) ^ int(other[b])).bit_count()) <= 20
-    ]
-    assert list(_close(one, other, 20)) == expected
-    assert (150, 7, 2) in expected
+def test_close_pairs_are_those_of_the_definition(monkeypatch):
+    monkeypatch.setattr(duplicates, "ROWS", 7)
+    monkeypatch.setattr(duplicates, "COLUMNS", 30)
+    hashes = np.random.default_rng(0).integers(0, 2**64, 200, dtype=np.uint64)
+    hashes[150] = hashes[7] ^ np.uint64(2**63 + 1)
+    expected = {(a, b, (int(hashes[a]) ^ int(hashes[b])).bit_count()) for a in range(200) for b in range(a + 1, 200)}
+    expected = sorted(pair for pair in expected if pair[2] <= 20)
+    assert sorted(_close(hashes, 20)) == expected
+    assert (7, 150, 2) in expected
 
 
-def test_lamem_and_memcat_are_compared_in_seconds():
-    rng = np.random.default_rng(0)
-    lamem, memcat = (rng.integers(0, 2**64, size, dtype=np.uint64) for size in (58_741, 10_000))
+def test_all_of_lamem_are_compared_in_seconds():
+    hashes = np.random.default_rng(0).integers(0, 2**64, 58_741, dtype=np.uint64)
+    hashes[50_000] = hashes[123]
     start = time.perf_counter()
-    assert list(_close(lamem, memcat, 4)) == []
+    assert list(_close(hashes, 4)) == [(123, 50_000, 0)]
     assert time.perf_counter() - start < 60  # 3 seconds when nothing else runs
