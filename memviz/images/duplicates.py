@@ -29,9 +29,9 @@ def near_duplicates(
     Two photographs are a pair if at most `distance` of the 64 bits of their perceptual hashes differ
     (`imagehash.phash`: which of the lowest 8 × 8 frequencies of the gray picture of 32 × 32 pixels are above their
     median). Measured on 700 photographs: of two different ones 32 bits differ on average and 12 at least; of one and
-    its copy at half the size and JPEG quality 40, 2 at most (of 200). A copy cropped by 3 % at each edge is found in one case of
-    three; mirrored and turned ones are not. All pairs are compared: of 58,741 in 3 seconds on one core, after the
-    reading, which took 3 ms a photograph.
+    its copy at half the size and JPEG quality 40, 2 at most (of 200). A copy cropped by 3 % at each edge is found in
+    one case of three; mirrored and turned ones are not. All pairs are compared: of 58,741 in 3 seconds on one core,
+    after the reading, which took 3 ms a photograph.
 
     Files that cannot be read are left out; `attrs["unreadable"]` of the result lists them with the reasons.
 

@@ -52,7 +52,7 @@ def test_processes_without_a_photograph(table, photographs):
 
 def test_looking_for_doubles_shows_progress_in_a_log(table, photographs, capsys):
     photographs(table=table.assign(source=["one", "two"] * 20), progress=True)
-    assert "look for doubles: 40/40 images" in capsys.readouterr().err
+    assert "Looking for copies: 40/40 images" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("flip", [True, False])

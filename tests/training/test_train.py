@@ -75,7 +75,8 @@ def test_the_folder(table, tmp_path):
     assert made - logs == {
         f"out/{name}"
         for name in [
-            "model.safetensors", "card.json", "split.json", "photographs.csv", "history.csv", "manifest.json", ".lock",
+            "model.safetensors", "card.json", "split.json", "photographs.csv", "near_duplicates.csv", "history.csv",
+            "manifest.json", ".lock",
             "test/report.json", "test/report.csv", "test/predictions.csv", "test/density.png", "test/density.pdf",
         ]
     }  # fmt: skip
