@@ -64,7 +64,13 @@ def main() -> None:
 
 def measure(model: str, cached: bool, folder: Path, batch_size: int) -> dict[str, object]:
     config = TrainConfig(
-        learning_rate=1e-4, epochs=2, steps_per_epoch=STEPS, batch_size=batch_size, cache_frozen=cached, patience=9
+        recipe="paper",
+        learning_rate=1e-4,
+        epochs=2,
+        steps_per_epoch=STEPS,
+        batch_size=batch_size,
+        cache_frozen=cached,
+        patience=9,
     )
     starts: list[float] = []
     seeded = Regression.on_train_batch_start

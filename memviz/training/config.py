@@ -20,21 +20,28 @@ Initialization = Literal["he", "torch"]
 Selection = Literal["mse", "paper"]
 # Those that keep the weights, and so what is evaluated, in 32 bits.
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
+Recipe = Literal["lars", "adamw", "paper"]
+# The learning rate and the weight decay of each recipe, from experiments/learning.
+DEFAULTS: Mapping[str, tuple[float, float]] = {"lars": (1e-3, 1e-4), "adamw": (1e-4, 0.01), "paper": (0.01, 0.0)}
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """How a model is trained: the same values, photographs and weights at the start give the same result.
 
-    The loss is the mean squared error, the optimizer stochastic gradient descent with momentum, and training stops
-    early by the Spearman rank correlation on the validation subset, as in Needell and Bainbridge 2022, who give no
-    values.
+    The loss is the mean squared error, and training stops early by the Spearman rank correlation on the validation
+    subset, as in Needell and Bainbridge 2022, who give no values.
 
     Attributes:
-        learning_rate, momentum: of the optimizer; η and γ of the paper's figure 7. 0.9 is the released code's momentum;
-            its learning rate, 1e-5, is for fine-tuning. 0.01 is MemNet's (experiments/distillation); ResMem, whose
-            score comes from a sigmoid, wants more (experiments/table1). `search` finds what a data set wants.
-        weight_decay: of the optimizer.
+        recipe: the optimizer. "lars" (You, Gitman and Ginsburg 2017) moves each layer by a share of its own norm, with
+            a rate that warms up and falls along a cosine; "adamw" (Loshchilov and Hutter 2019) likewise, by AdamW;
+            "paper" is the paper's plain stochastic gradient descent at a constant rate, with which the convolutions
+            hardly move from their random start (experiments/learning).
+        learning_rate: None takes the recipe's: 0.001 of a layer's norm a step for "lars", 0.0001 for "adamw", 0.01 for
+            "paper". `search` finds what a data set wants.
+        momentum: of "lars" and "paper", γ of the paper's figure 7; of "adamw" the first beta. 0.9 is that of the
+            released code.
+        weight_decay: None takes the recipe's: 0.0001, 0.01 and none.
         batch_size: photographs in one step; with several devices, on each.
         epochs: at most; the paper's Table 1 counts 20.
         steps_per_epoch: so many batches are an epoch, to try a training out; None takes all but an incomplete
@@ -54,9 +61,10 @@ class TrainConfig:
             epoch.
     """
 
-    learning_rate: float = 0.01
+    recipe: Recipe = "lars"
+    learning_rate: float | None = None
     momentum: float = 0.9
-    weight_decay: float = 0.0
+    weight_decay: float | None = None
     batch_size: int = 32
     epochs: int = 20
     steps_per_epoch: int | None = None
@@ -73,9 +81,14 @@ class TrainConfig:
         for name in ("batch_size", "epochs", "steps_per_epoch", "patience"):
             value = getattr(self, name)
             _check(value is None or value >= 1, f"{name} must be 1 or more", value)
-        _check(0 < self.learning_rate < math.inf, "learning_rate must be above 0", self.learning_rate)
+        _check(self.recipe in DEFAULTS, f"recipe must be one of {', '.join(DEFAULTS)}", self.recipe)
+        for name, default in zip(("learning_rate", "weight_decay"), DEFAULTS[self.recipe], strict=True):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, default)
+        rate, decay = self.learning_rate, self.weight_decay
+        _check(rate is not None and 0 < rate < math.inf, "learning_rate must be above 0", rate)
         _check(0 <= self.momentum < 1, "momentum must be from 0 to below 1", self.momentum)
-        _check(self.weight_decay >= 0, "weight_decay must be 0 or more", self.weight_decay)
+        _check(decay is not None and decay >= 0, "weight_decay must be 0 or more", decay)
         _check(-(2**63) <= self.seed < 2**63, "seed must be a whole number of 64 bits", self.seed)
         for name, kind in (("initialization", Initialization), ("selection", Selection)):
             kinds = get_args(kind)
@@ -111,7 +124,8 @@ class TrainConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """The settings of a mapping, as `to_dict` makes it; unknown names and other types are a `TrainingError`."""
-        defaults = {field.name: field.default for field in dataclasses.fields(cls)}
+        # Of a setting whose default is None, a value of its type stands for the default.
+        defaults = {field.name: _OPTIONAL.get(field.name, field.default) for field in dataclasses.fields(cls)}
         typed = {}
         for name, value in values.items():
             if name not in defaults:
@@ -182,6 +196,9 @@ class Runtime:
         return {"devices": self.devices, "nodes": self.nodes, "precision": precision}
 
 
+_OPTIONAL: Mapping[str, Any] = {"learning_rate": 0.01, "weight_decay": 0.01, "steps_per_epoch": 100}
+
+
 def _check(valid: bool, rule: str, given: object) -> None:
     if not valid:
         raise TrainingError(f"{rule}; given was {given!r}.")
@@ -203,8 +220,8 @@ def _typed(name: str, value: Any, default: Any) -> Any:
         return tuple(_typed(name, each, default[0]) for each in value)
     if isinstance(default, float) and type(value) is int:
         return float(value)
-    if default is None and value is None:
+    if value is None and name in _OPTIONAL:
         return None
-    if type(value) is not (int if default is None else type(default)):
+    if type(value) is not type(default):
         raise TrainingError(f"{name} must be of the kind of {default!r}; given was {value!r}.")
     return value

@@ -14,8 +14,11 @@ from memviz.evaluation import evaluate
 from memviz.images import Split
 from memviz.images.split import SUBSETS
 from memviz.models import Model, ModelCard, save_trained
+from memviz.models.registry import architecture
 from memviz.training.data import Photographs
+from memviz.training.initialize import start_at
 from memviz.training.job import TrainingJob
+from memviz.training.movement import movement, trained_weights, warn_still
 from memviz.training.store import PHOTOGRAPHS, SPLIT
 from memviz.training.teacher import Teacher
 
@@ -60,7 +63,11 @@ def finish(
         distilled_from={**job.data.describe(), **_lineage(job.data.model)} if isinstance(job.data, Teacher) else None,
         training=job.config.to_dict(),
         runtime={**given["runtime"], "device": _name(job.runtime.device)},
+        movement=_movement(job, trained, begun.get("score")),
     )
+    if job.initialized:
+        pretrained = tuple(given["backbones"])
+        warn_still(card.movement, [branch for branch in trained.branches if branch not in pretrained], stacklevel=4)
     test = photographs.test
     if len(test) > 1:
         # By the card the report knows what to warn of.
@@ -71,6 +78,16 @@ def finish(
         measures = ("mse", "mae", *(f"spearman{end}" for end in ("", "_low", "_high")))
         metrics |= {f"test_{measure}": float(whole[measure]) for measure in measures}
     save_trained(trained, out, card)
+
+
+def _movement(job: TrainingJob, trained: Model, score: float | None) -> dict[str, float]:
+    """How far each layer that was trained has moved from the start, which is drawn again."""
+    network = job.untrained().module
+    if score is not None:
+        start_at(network, trained.score_spec.inverse(score))
+    for address in architecture(job.model).frozen:
+        network.get_submodule(address).requires_grad_(False)
+    return movement(trained.module, trained_weights(network))
 
 
 def _name(device: torch.device) -> str:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 from pytorch_lightning import LightningModule
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics import MeanSquaredError, SpearmanCorrCoef
@@ -20,6 +21,7 @@ from memviz.models.score_spec import ScoreSpec
 from memviz.training.config import TrainConfig
 from memviz.training.features import network_input
 from memviz.training.initialize import start_at
+from memviz.training.optimizers import optimizer, schedule
 
 
 class Examples(NamedTuple):
@@ -44,7 +46,7 @@ class CachedOutput(nn.Module):
 
 
 class Regression(LightningModule):
-    """A memorability network that is trained by stochastic gradient descent on the mean squared error.
+    """A memorability network that is trained on the mean squared error.
 
     Args:
         network: from inputs (N, 3, H, W) to one number a picture. It is changed: frozen submodules no longer need
@@ -95,11 +97,11 @@ class Regression(LightningModule):
             self.network.get_submodule(address).eval()
         return self
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Stochastic gradient descent with momentum on what is not frozen."""
-        trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
-        settings = self.config
-        return torch.optim.SGD(trained, settings.learning_rate, settings.momentum, weight_decay=settings.weight_decay)
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """The recipe's optimizer for what is not frozen, with its learning rate along the steps."""
+        chosen = optimizer(self.network, self.config)
+        planned = schedule(chosen, self.config, int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": chosen, "lr_scheduler": {"scheduler": planned, "interval": "step"}}
 
     def forward(self, examples: Examples, mirrored: Tensor | None = None) -> Tensor:
         """The unclipped scores (N,); `mirrored` (N,) bool says which photographs are seen in the mirror."""

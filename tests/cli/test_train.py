@@ -19,7 +19,18 @@ def scored(photos):
     return photos / "scores.csv"
 
 
-QUICK = ("--set", "epochs=2", "--set", "batch_size=4", "--set", "fractions=[0.5, 0.25, 0.25]", "--accelerator", "cpu")
+QUICK = (
+    "--set",
+    "recipe=paper",
+    "--set",
+    "epochs=2",
+    "--set",
+    "batch_size=4",
+    "--set",
+    "fractions=[0.5, 0.25, 0.25]",
+    "--accelerator",
+    "cpu",
+)
 
 
 def test_a_trained_model_is_a_folder_that_every_command_takes(memviz, tiny, photos, scored, tmp_path):

@@ -55,7 +55,7 @@ def test_saving_leaves_the_model_as_it_was(model, tmp_path):
 def test_card_says_what_was_given_and_where_it_was_made(folder):
     card = memviz.load_model(folder).card
     given = {field.name for field in dataclasses.fields(card)} - {
-        "inputs", "score_spec", "sha256", "created", "versions", "platform",
+        "inputs", "score_spec", "movement", "sha256", "created", "versions", "platform",
     }  # fmt: skip
     assert {name: getattr(card, name) for name in given} == {name: getattr(CARD_GIVEN, name) for name in given}
     assert card.versions["torch"] == torch.__version__.partition("+")[0]

@@ -17,7 +17,7 @@ from memviz.training.module import CachedOutput, Examples, Regression, without
 pytestmark = pytest.mark.filterwarnings("ignore:Metric `SpearmanCorrcoef`")
 
 INPUTS = InputSpec(size=(16, 16), mean=(0.4, 0.5, 0.6), channels="bgr")
-NO_FLIP = TrainConfig(flip=False, learning_rate=0.1, momentum=0.9, weight_decay=0.01)
+NO_FLIP = TrainConfig(recipe="paper", flip=False, learning_rate=0.1, momentum=0.9, weight_decay=0.01)
 
 
 def examples(count=6, seed=0, frozen=None):

@@ -25,7 +25,7 @@ from memviz.training.store import BEST, LAST
 
 module = importlib.import_module("memviz.training.search")
 COLUMNS = ["number", "state", "learning_rate", "momentum", "val_spearman", "val_mse", "epochs", "folder"]
-QUICK = TrainConfig(epochs=2, batch_size=8, fractions=(0.6, 0.2, 0.2))
+QUICK = TrainConfig(recipe="paper", epochs=2, batch_size=8, fractions=(0.6, 0.2, 0.2))
 RANGES = {"learning_rate": (1e-5, 1e-1), "momentum": (0.5, 0.99)}
 
 

@@ -133,7 +133,7 @@ def test_who_cannot_teach(photos, tmp_path):
 def test_distillation(photos, tmp_path):
     """A toy learns what a toy says; the card tells from whom, and how well on photographs that it has not seen."""
     taught = model(20.0)
-    out, config = tmp_path / "out", TrainConfig(epochs=60, batch_size=8, learning_rate=0.5, patience=60)
+    out, config = tmp_path / "out", TrainConfig(recipe="paper", epochs=60, batch_size=8, learning_rate=0.5, patience=60)
     with unchanged(taught.module), undisturbed():
         student = train(job("toy-retrain", Teacher(taught, photos), config), out)
     assert student.card.distilled_from == Teacher(taught, photos).describe()

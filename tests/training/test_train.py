@@ -32,7 +32,9 @@ from memviz.training.module import Regression
 
 finishing = sys.modules["memviz.training.train"]
 CPU = Runtime(accelerator="cpu")
-SETTINGS = TrainConfig(epochs=3, batch_size=8, learning_rate=0.3, patience=10, fractions=(0.6, 0.2, 0.2))
+SETTINGS = TrainConfig(
+    recipe="paper", epochs=3, batch_size=8, learning_rate=0.3, patience=10, fractions=(0.6, 0.2, 0.2)
+)
 HERE = Path(__file__).parent
 
 

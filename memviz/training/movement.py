@@ -1,0 +1,68 @@
+"""How far a training has moved a network's layers."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+# A filter w that moves by r |w| to the side answers what it answered, with a correlation of 1 / sqrt(1 + r ** 2): .99995.
+STILL = 0.01
+
+LAYERS = (nn.modules.conv._ConvNd, nn.Linear)
+
+
+def trained_weights(network: nn.Module) -> dict[str, Tensor]:
+    """Copies of the weights of all convolutions and fully connected layers that are trained, by address."""
+    return {
+        address: layer.weight.detach().cpu().clone()
+        for address, layer in network.named_modules()
+        if isinstance(layer, LAYERS) and layer.weight.requires_grad
+    }
+
+
+def movement(network: nn.Module, start: Mapping[str, Tensor]) -> dict[str, float]:
+    """By how much of its norm each layer's weight has moved from the `start`, by address.
+
+    A layer that began at zero has moved by 1.
+
+    Args:
+        network: as it is now.
+        start: the weights as they were, see `trained_weights`.
+
+    Example:
+        >>> network = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1))
+        >>> start = trained_weights(network)
+        >>> network[0].weight.data *= 1.5
+        >>> movement(network, start)
+        {'0': 0.5, '2': 0.0}
+    """
+    moved = {}
+    for address, before in start.items():
+        weight = network.get_submodule(address).weight
+        assert isinstance(weight, Tensor)
+        distance = float(torch.dist(weight.detach().cpu(), before))
+        moved[address] = distance / (float(before.norm()) or distance or 1.0)
+    return moved
+
+
+def warn_still(moved: Mapping[str, float], branches: Iterable[str], stacklevel: int = 2) -> None:
+    """Warns of each branch that began at random and of which no layer has moved by 1 % of its norm.
+
+    The responses of a layer that moved by less have a correlation above .9999 with those at the start: what such a
+    branch gives are random features, whatever the score made of them is worth.
+
+    >>> warn_still({"alexnet.conv1": 0.3, "alexnet.conv2": 0.001}, ["alexnet"])
+    """
+    for branch in branches:
+        own = {address: share for address, share in moved.items() if address.startswith(f"{branch}.")}
+        if own and max(own.values()) < STILL:
+            farthest = max(own, key=lambda address: own[address])
+            warnings.warn(
+                f"The branch {branch} has hardly moved from its random start: {farthest}, its farthest layer, by "
+                f"{own[farthest]:.2%} of its norm. Its filters are random ones. Train longer, with a larger "
+                "learning_rate, or with another recipe.",
+                stacklevel=stacklevel + 1,
+            )
