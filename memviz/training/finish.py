@@ -67,7 +67,7 @@ def finish(
     )
     if job.initialized:
         pretrained = tuple(given["backbones"])
-        warn_still(card.movement, [branch for branch in trained.branches if branch not in pretrained], stacklevel=4)
+        warn_still(card.movement, [branch for branch in trained.branches if branch not in pretrained], stacklevel=5)
     test = photographs.test
     if len(test) > 1:
         # By the card the report knows what to warn of.

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-# A filter w that moves by r |w| to the side answers what it answered, with a correlation of 1 / sqrt(1 + r ** 2): .99995.
+# A filter w that moves by r |w| to the side answers what it answered, with a correlation of 1 / sqrt(1 + r ** 2), which
+# is .99995.
 STILL = 0.01
 
 LAYERS = (nn.modules.conv._ConvNd, nn.Linear)
@@ -36,7 +37,7 @@ def movement(network: nn.Module, start: Mapping[str, Tensor]) -> dict[str, float
         >>> network = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1))
         >>> start = trained_weights(network)
         >>> network[0].weight.data *= 1.5
-        >>> movement(network, start)
+        >>> {address: round(share, 6) for address, share in movement(network, start).items()}
         {'0': 0.5, '2': 0.0}
     """
     moved = {}
@@ -64,5 +65,5 @@ def warn_still(moved: Mapping[str, float], branches: Iterable[str], stacklevel: 
                 f"The branch {branch} has hardly moved from its random start: {farthest}, its farthest layer, by "
                 f"{own[farthest]:.2%} of its norm. Its filters are random ones. Train longer, with a larger "
                 "learning_rate, or with another recipe.",
-                stacklevel=stacklevel + 1,
+                stacklevel=stacklevel,
             )

@@ -47,7 +47,7 @@ class LARS(Optimizer):
         super().__init__(groups, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Takes one step, and returns the loss of the closure; a layer without a gradient stays where it is."""
         loss = None
         if closure is not None:
@@ -70,7 +70,8 @@ class LARS(Optimizer):
 
 
 def _norm(tensors: list[Any]) -> Tensor:
-    return torch.stack([tensor.norm() for tensor in tensors]).norm()
+    norm: Tensor = torch.stack([tensor.norm() for tensor in tensors]).norm()
+    return norm
 
 
 def layers(network: nn.Module) -> list[list[nn.Parameter]]:
@@ -86,7 +87,8 @@ def optimizer(network: nn.Module, config: TrainConfig) -> Optimizer:
     'SGD'
     """
     rate, momentum, decay = config.learning_rate, config.momentum, config.weight_decay
-    assert rate is not None and decay is not None  # the configuration took the recipe's
+    assert rate is not None  # the configuration took the recipe's
+    assert decay is not None
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     if config.recipe == "paper":
         return SGD(trained, rate, momentum, weight_decay=decay)

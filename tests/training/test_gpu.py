@@ -12,7 +12,14 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"),
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),  # since Python 3.12
 ]
-SETTINGS = {"epochs": 4, "batch_size": 8, "learning_rate": 0.3, "patience": 10, "fractions": (0.6, 0.2, 0.2)}
+SETTINGS = {
+    "recipe": "paper",
+    "epochs": 4,
+    "batch_size": 8,
+    "learning_rate": 0.3,
+    "patience": 10,
+    "fractions": (0.6, 0.2, 0.2),
+}
 stepped = Regression.training_step
 
 

@@ -18,6 +18,7 @@ import torch
 from helpers import undisturbed
 from PIL import Image
 from tiny import Toy
+from torch import nn
 from toys import TOYS, bright
 
 import memviz
@@ -447,6 +448,47 @@ def test_doubles_in_two_sources_stay_together(tmp_path, originals):
         assert len(pairs) >= len(doubled)
 
 
+@pytest.mark.parametrize("recipe", ["lars", "adamw"])
+def test_every_recipe_continues_to_the_same_result(table, tmp_path, monkeypatch, recipe):
+    config = TrainConfig(recipe=recipe, epochs=4, batch_size=8, patience=10, fractions=(0.6, 0.2, 0.2))
+    whole = run(table, tmp_path / "whole", config, "toy-retrain")
+    stepped, count = Regression.training_step, []
+
+    def step(self, batch, number):
+        count.append(number)
+        if len(count) == 8:
+            raise MemoryError
+        return stepped(self, batch, number)
+
+    monkeypatch.setattr(Regression, "training_step", step)
+    with pytest.raises(MemoryError):
+        run(table, tmp_path / "out", config, "toy-retrain")
+    again = run(table, tmp_path / "out", config, "toy-retrain")
+    assert len(count) == 8 + 6
+    for name, value in whole.module.state_dict().items():
+        assert torch.equal(value, again.module.state_dict()[name]), name
+
+
+def test_the_card_says_how_far_each_trained_layer_moved(table, tmp_path):
+    config = changed(epochs=2)
+    trained = run(table, tmp_path / "out", config)
+    start = TrainingJob("toy", table, config, Start(), runtime=CPU).untrained().module.state_dict()
+    moved = trained.card.movement
+    assert moved.keys() == {
+        address
+        for address, layer in trained.module.named_modules()
+        if isinstance(layer, (nn.Conv2d, nn.Linear)) and not address.startswith("resnet")
+    }
+    for address, share in moved.items():
+        before, after = start[f"{address}.weight"], trained.module.state_dict()[f"{address}.weight"]
+        assert share == pytest.approx(float((after - before).norm() / before.norm()), rel=1e-4)
+
+
+def test_a_branch_that_did_not_learn_is_warned_of(table, tmp_path):
+    with pytest.warns(UserWarning, match="The branch alexnet has hardly moved from its random start"):
+        run(table, tmp_path / "out", changed(epochs=1, learning_rate=1e-6))
+
+
 def test_too_few_photographs(table, tmp_path):
     with pytest.raises(TrainingError, match=r"The validation subset has 1 of 4 photographs; it needs 2 or more"):
         run(table.iloc[:4].reset_index(drop=True), tmp_path / "out", changed(fractions=(0.5, 0.25, 0.25)))
@@ -554,7 +596,7 @@ from memviz.training.module import Regression
 
 registry.ARCHITECTURES.update(TOYS)
 folder, out = sys.argv[1:3]
-settings = dict(epochs=5, batch_size=8, learning_rate=0.3, patience=10, fractions=(0.6, 0.2, 0.2))
+settings = dict(recipe="paper", epochs=5, batch_size=8, learning_rate=0.3, patience=10, fractions=(0.6, 0.2, 0.2))
 """
 
 
