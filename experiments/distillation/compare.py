@@ -56,7 +56,7 @@ def pictures(recipe: Recipe, model: Model, photos: Path, out: Path) -> dict[str,
     renders = default_renders(index, recipe)
     print(make_gallery(recipe, index, lambda: model, out / "gallery", renders))
     saved = {job.address: (load_renders(renders / job.address), job.units) for job in recipe.jobs(index)}
-    return {address: [Image.open(found.path(unit)) for unit in units] for address, (found, units) in saved.items()}
+    return {address: [found.picture(found.units[unit]) for unit in units] for address, (found, units) in saved.items()}
 
 
 def figure(shown: list[tuple[str, dict[str, list[Image.Image]]]]) -> Figure:

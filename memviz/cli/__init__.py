@@ -29,6 +29,6 @@ def main() -> None:
             print("\nInterrupted. What was finished is kept; the same command goes on from there.", file=sys.stderr)
         raise
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
-            raise
-        sys.exit(f"Error: {error}. What was finished is kept; make room or choose another folder, and run it again.")
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        hint = "make room, or choose another folder," if full else "check the path, or choose another one,"
+        sys.exit(f"Error: {error}. What was finished is kept; {hint} and run it again.")

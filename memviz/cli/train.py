@@ -34,8 +34,8 @@ Changes = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
-        help="A setting over the file's, as learning_rate=0.001; may be repeated. Names: learning_rate, momentum, "
-        "weight_decay, batch_size, epochs, steps_per_epoch, patience, flip, initialization, seed, fractions, "
+        help="A setting over the file's, as learning_rate=0.001; may be repeated. Names: recipe, learning_rate, "
+        "momentum, weight_decay, batch_size, epochs, steps_per_epoch, patience, flip, initialization, seed, fractions, "
         "split_seed, selection, cache_frozen.",
     ),
 ]

@@ -77,7 +77,7 @@ class _Sheet:
         )
 
     def picture(self, file: str, x: int, y: int, side: int) -> None:
-        with Image.open(self.folder / file) as image:
+        with Image.open(self.folder / file, formats=("PNG", "JPEG")) as image:
             square = ImageOps.pad(image.convert("RGB"), (side, side), Image.Resampling.LANCZOS, color="white")
         pixels = np.asarray(square)
         self.axes.imshow(pixels, extent=(x, x + side, y + side, y), aspect="auto", interpolation="none")

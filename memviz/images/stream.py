@@ -108,7 +108,7 @@ def _gather(futures: list[Future[_Prepared | Failure]]) -> Batch:
     results = [future.result() for future in futures]
     prepared = [result for result in results if isinstance(result, _Prepared)]
     return Batch(
-        indices=torch.tensor([result.index for result in prepared], dtype=torch.int64),
+        indices=torch.tensor([result.index for result in prepared], dtype=torch.int64, device="cpu"),
         pictures=torch.stack([result.picture for result in prepared]) if prepared else torch.empty(0, 3, 0, 0),
         sizes=[result.size for result in prepared],
         failures=[result for result in results if isinstance(result, Failure)],

@@ -67,7 +67,9 @@ class Index:
         import pandas as pd
 
         columns = read_rows(self.path / IMAGES, self.result.files)
-        if not np.array_equal(columns["image"], np.arange(self.result.files)):
+        if len(columns["image"]) != self.result.files or not np.array_equal(
+            columns["image"], np.arange(self.result.files)
+        ):
             raise StoreError(f"{self.path / IMAGES} lacks rows. {REBUILD}")
         for name in columns["path"]:
             if not name or "\0" in name or os.path.isabs(name) or ".." in name.split("/"):
@@ -221,6 +223,9 @@ class IndexedLayer:
         shape = (layer.channels, len(SIDES), kept)
         top = read_rows(index.path / TOP, units * len(SIDES) * kept, layer.address)
         stats = read_rows(index.path / STATS, units, layer.address)
+        # Before arrays of that shape are made: the manifest may say anything.
+        if len(top["rank"]) != layer.channels * len(SIDES) * kept or len(stats["channel"]) != layer.channels:
+            raise StoreError(f"The rows of {layer.address} in {index.path} are damaged. {REBUILD}")
         channels, sides, ranks = np.indices(shape, dtype=np.int32).reshape(3, -1)
         whole = (
             np.array_equal(top["channel"], channels)

@@ -32,6 +32,8 @@ KIND, FORMAT = "memviz-index", 2
 IMAGES, TOP, STATS = "images.parquet", "top.parquet", "stats.parquet"
 FILES = (MANIFEST, IMAGES, TOP, STATS)
 SIDES = ("top", "bottom")
+# Pixels: no receptive field of a network is larger.
+_FARTHEST = 1e9
 REBUILD = "Delete the folder and build the index again."
 
 
@@ -60,6 +62,9 @@ class IndexConfig:
         for layer in self.layers:
             if min(layer.channels, layer.height, layer.width) < 1:
                 raise ValueError(f"{layer.address} has {layer.channels} maps of {layer.height} x {layer.width}")
+            places = (*(layer.receptive_field or (1, 1)), *(layer.stride or (1, 1)))
+            if min(places) <= 0 or max(*places, *map(abs, layer.offset or (0, 0))) > _FARTHEST:
+                raise ValueError(f"{layer.address} sees {layer.receptive_field} px every {layer.stride} px")
             try:
                 check_address(layer.address)
             except LayerError as error:
@@ -91,6 +96,8 @@ class IndexResult:
         """Refuses what no index has."""
         if min(self.photographs - 1, self.unreadable, self.copies) < 0:
             raise ValueError(f"an index of {self.photographs} photographs")
+        if "\0" in self.root:
+            raise ValueError("a folder of no name")
 
 
 def positive(number: int, name: str, what: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -44,7 +45,8 @@ def truncate(module: nn.Module, addresses: Iterable[str]) -> fx.GraphModule | St
     for address in wanted:
         submodule(module, address)
     tracer = _Tracer()
-    with _attributes_kept(module):
+    # Tracing patches nn.Module for the whole process; two traces at once would leave it patched.
+    with _TRACING, _attributes_kept(module):
         try:
             with evaluating(module):
                 graph = tracer.trace(module)
@@ -117,16 +119,28 @@ def _needed(graph: fx.Graph, wanted: list[fx.Node], module: nn.Module) -> set[fx
     return needed
 
 
+_TRACING = threading.RLock()
+
+
 class _Tracer(fx.Tracer):
     """Traces a network and remembers the value that each module returned, by address."""
 
     def __init__(self) -> None:
         super().__init__()
         self.outputs: dict[str, Any] = {}
+        self._thread = threading.get_ident()
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        """A module's attribute; other threads, which run networks meanwhile, get it as it is."""
+        if threading.get_ident() != self._thread:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
+        if threading.get_ident() != self._thread:
+            return forward(*args, **kwargs)
         out = super().call_module(m, forward, args, kwargs)
         self.outputs[self.path_of_module(m)] = out.node if isinstance(out, fx.Proxy) else out
         return out

@@ -13,7 +13,9 @@
     are measured on the plain network, at the model's own input size, over the *interior*: the positions whose
     receptive field lies inside the picture. A layer that has no such position, because its units see more than the
     whole picture, is measured over all of them. Photographs and rendered pictures are measured alike
-    (`memviz.layers.table.Layer.interior`), so that the two may be compared.
+    (`memviz.layers.table.Layer.interior`), so that the two may be compared; a rendered picture, which is drawn at the
+    scale of the network's input, is repeated to the size of a photograph and not enlarged to it
+    (`memviz.rendering.measure.as_photograph`).
 
 **succeeds**
     A rendered picture succeeds if its peak is above zero and above the best photograph's (`succeeds`): put among the

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from memviz.layers.unit import Unit
-from memviz.models import Model
+from memviz.models import InputSpec, Model
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,27 @@ def to_pil(picture: Tensor) -> Image.Image:
     return Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy())
 
 
+def as_photograph(picture: Tensor, inputs: InputSpec) -> Image.Image:
+    """A picture (3, H, W) uint8, repeated to the size at which preprocessing takes a photograph without enlarging it.
+
+    A picture of 128 px is drawn at the scale of the network's input. Preprocessing would enlarge it like a photograph
+    of 128 px, to twice that scale for ResMem, and a filter finds nothing of what it wants in its pattern at twice the
+    size. A Fourier picture is periodic, so that the repetition has no seams.
+    """
+    resize = inputs.resize or inputs.size
+    height, width = (resize, resize) if isinstance(resize, int) else resize
+    down, across = -(-height // picture.shape[1]), -(-width // picture.shape[2])
+    if down == across == 1:
+        return to_pil(picture)
+    return to_pil(picture.repeat(1, down, across)[:, :height, :width])
+
+
 def measure(
     network: nn.Module, model: Model, pictures: Sequence[Tensor], units: Sequence[Unit | None]
 ) -> list[Reading | None]:
-    """What units make of pictures: put among the photographs of an index, they would have these values.
+    """What units make of pictures, each repeated to the size of a photograph.
+
+    Put among the photographs of an index, what `as_photograph` makes of them would have these values.
 
     Args:
         network: from inputs of `model` to activations by address, as `memviz.layers.truncate` makes it.
@@ -42,7 +59,7 @@ def measure(
     readings: list[Reading | None] = [None] * len(units)
     if not wanted:
         return readings
-    inputs = torch.stack([model.inputs.from_pil(to_pil(pictures[place])) for place in wanted])
+    inputs = torch.stack([model.inputs.from_pil(as_photograph(pictures[place], model.inputs)) for place in wanted])
     inputs = inputs.to(model.device, model.dtype, memory_format=torch.channels_last)
     with torch.no_grad():
         activations: Mapping[str, Tensor] = network(inputs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
+from statistics import median
 
 import torch
 from torch import Tensor, nn
@@ -50,20 +51,21 @@ def movement(network: nn.Module, start: Mapping[str, Tensor]) -> dict[str, float
 
 
 def warn_still(moved: Mapping[str, float], branches: Iterable[str], stacklevel: int = 2) -> None:
-    """Warns of each branch that began at random and of which no layer has moved by 1 % of its norm.
+    """Warns of each branch that began at random and of which half of the layers have not moved by 1 % of their norm.
 
     The responses of a layer that moved by less have a correlation above .9999 with those at the start: what such a
     branch gives are random features, whatever the score made of them is worth.
 
-    >>> warn_still({"alexnet.conv1": 0.3, "alexnet.conv2": 0.001}, ["alexnet"])
+    That a branch moved does not say that it learned: see experiments/learning.
+
+    >>> warn_still({"alexnet.conv1": 0.3, "alexnet.conv2": 0.1}, ["alexnet"])
     """
     for branch in branches:
         own = {address: share for address, share in moved.items() if address.startswith(f"{branch}.")}
-        if own and max(own.values()) < STILL:
-            farthest = max(own, key=lambda address: own[address])
+        if own and (middle := median(own.values())) < STILL:
             warnings.warn(
-                f"The branch {branch} has hardly moved from its random start: {farthest}, its farthest layer, by "
-                f"{own[farthest]:.2%} of its norm. Its filters are random ones. Train longer, with a larger "
+                f"The branch {branch} has hardly moved from its random start: half of its layers by less than "
+                f"{max(middle, 0.0001):.2%} of their norm. Its filters are random ones. Train longer, with a larger "
                 "learning_rate, or with another recipe.",
                 stacklevel=stacklevel,
             )

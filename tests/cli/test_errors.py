@@ -42,13 +42,10 @@ def test_known_errors_end_with_one_message(memviz, tiny, tmp_path, monkeypatch, 
     [
         (("rendre",), "No such command 'rendre'"),
         (("render", "resmem", "x", "--out", "y", "--steps", "0"), "Invalid value for '--steps'"),
-        (("render", "resmem", "x", "--out", "y", "--objective", "mean"), "'mean' is not one of"),
         (("render", "resmem", "x"), "Missing option '--out'"),
         (("layers", "memnet", "--option", "small"), "'small': write NAME=VALUE"),
         (("layers", "m3m", "--option", "head=small", "--option", "head=paper"), "each name once"),
         (("layers", "memnet", "--option", "seed=3"), "'seed' is no option of an architecture"),
-        (("top", "index", "alexnet.conv1"), "write a unit as address:number"),
-        (("top", "index", "alexnet.conv1:x"), "write a unit as address:number"),
     ],
 )
 def test_wrong_usage_ends_with_2(memviz, arguments, message):
@@ -116,7 +113,7 @@ def test_ctrl_c_in_a_shell(tmp_path):
     options = ["--size", "32", "--steps", "4", "--batch-size", "1", "--out", "out"]
     process = subprocess.Popen([*command, *options], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     until = time.monotonic() + 100
-    while not (tmp_path / "out/alexnet.conv1/unit-0001.png").exists():
+    while not (tmp_path / "out/alexnet.conv1/alexnet.conv1-0001.png").exists():
         assert process.poll() is None
         assert time.monotonic() < until
         time.sleep(0.005)
@@ -131,8 +128,61 @@ def test_ctrl_c_in_a_shell(tmp_path):
     assert "contact_sheet.png" not in names
 
 
+def test_an_unknown_objective_lists_all(memviz, tiny):
+    done = memviz("render", tiny, "alexnet.conv1", "--out", "y", "--objective", "mean", "--weights", "random")
+    assert done.code == 1
+    assert "objective='mean': of the units of a layer, give one of excitation, channel, neuron" in done.err
+
+
+@pytest.mark.parametrize("unit", ["alexnet.conv1", "alexnet.conv1:x"])
+def test_what_is_no_unit(memviz, index, unit):
+    done = memviz("top", index, unit)
+    assert done.code == 1
+    assert "write a unit as address:channel" in done.err
+
+
 def test_parse_units():
     assert common.parse_units(None) is None
     assert common.parse_units("3") == [3]
     assert common.parse_units(" 0-2, 7 ,5-5") == [0, 1, 2, 7, 5]
     assert common.parse_units("4-2") == []
+
+
+def _file_as_folder(path):
+    path.touch()
+    return path / "below"
+
+
+def _loop(path):
+    path.symlink_to(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "odd", [_file_as_folder, _loop, lambda path: path.with_name("x" * 300)], ids=["file as folder", "loop", "long name"]
+)
+@pytest.mark.parametrize("command", ["render", "index", "top"])
+def test_paths_that_cannot_be_are_a_sentence(memviz, tiny, photos, index, tmp_path, odd, command):
+    out = odd(tmp_path / "odd")
+    done = memviz(
+        *{
+            "render": (
+                "render",
+                tiny,
+                "alexnet.conv1:0",
+                "--steps",
+                1,
+                "--size",
+                16,
+                "--weights",
+                "random",
+                "--out",
+                out,
+            ),
+            "index": ("index", tiny, photos, "--weights", "random", "--out", out),
+            "top": ("top", index, "alexnet.conv1:0", "--csv", out / "top.csv"),
+        }[command]
+    )
+    assert done.code == 1
+    assert done.err.startswith("Error: ") or "\nError: " in done.err
+    assert "Traceback" not in done.err

@@ -101,3 +101,11 @@ def test_all_of_lamem_are_compared_in_seconds():
     start = time.perf_counter()
     assert list(_close(hashes, 4)) == [(123, 50_000, 0)]
     assert time.perf_counter() - start < 60  # 3 seconds when nothing else runs
+
+
+def test_pictures_of_one_colour_are_no_copies_of_one_another(tmp_path):
+    paths = []
+    for number, colour in enumerate(("white", "red", "#777777", "black")):
+        paths.append(str(tmp_path / f"{number}.png"))
+        Image.new("RGB", (40, 30), colour).save(paths[-1])
+    assert near_duplicates(pd.DataFrame({"path": paths})).empty

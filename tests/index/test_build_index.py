@@ -280,6 +280,14 @@ def test_model_without_a_score_has_no_predictions(model, photos, tmp_path):
     assert index.config.target is None
 
 
+def test_a_default_device_changes_nothing(model, photos, tmp_path):
+    plain = model.score(photos)["memorability"].tolist()
+    with torch.device("meta"):
+        index = build_index(model, photos, out=tmp_path / "index", k=2)
+        assert model.score(photos)["memorability"].tolist() == plain
+    assert index.images["prediction"].tolist() == pytest.approx(plain)
+
+
 def test_several_sources_share_a_root(model, photos, tmp_path):
     index = build_index(model, [photos / "deeper", photos / "00.png"], out=tmp_path / "index", k=2)
     assert index.photos == photos

@@ -149,6 +149,27 @@ def test_manifests_that_are_none(index, change, said):
         load_index(index.path)
 
 
+@pytest.mark.parametrize(
+    ("place", "change"),
+    [
+        ("layer", {"channels": 10**9}),
+        ("layer", {"stride": [1e308, 1e308]}),
+        ("layer", {"receptive_field": [-5, 0]}),
+        ("layer", {"address": "../first"}),
+        ("config", {"k": 10**9}),
+        ("result", {"photographs": 10**10}),
+        ("result", {"root": "/\0"}),
+    ],
+)
+def test_manifests_that_ask_for_too_much(index, place, change):
+    path = index.path / "manifest.json"
+    content = json.loads(path.read_text())
+    (content["config"]["layers"][0] if place == "layer" else content[place]).update(change)
+    path.write_text(json.dumps(content))
+    with pytest.raises(StoreError):
+        load_index(index.path).top("first:0")
+
+
 def test_types_on_disk(index):
     types = {name: str(dtype) for name, dtype in pd.read_parquet(index.path / "top.parquet").dtypes.items()}
     assert types == {

@@ -1,3 +1,5 @@
+import threading
+
 import pytest
 import torch
 from helpers import unchanged, undisturbed
@@ -187,3 +189,30 @@ def test_torchvision_segmentation():
     agree(truncate(network, layers)(pictures(1, 32)), expected)
     with pytest.raises(LayerError, match=r"''.*one of its parts"):
         truncate(network, [""])(pictures(1, 32))
+
+
+def test_threads_that_trace_and_run_at_once():
+    """fx patches nn.Module for the whole process while it traces."""
+    call, getter = nn.Module.__call__, nn.Module.__getattr__
+    networks = [nn.Sequential(*(nn.Conv2d(3, 3, 1) for _ in range(12))) for _ in range(8)]
+    pictures = torch.rand(1, 3, 4, 4)
+    expected = [network(pictures) for network in networks]
+    wrong = []
+
+    def work(place):
+        try:
+            for _ in range(15):
+                found = truncate(networks[place], ["11"])(pictures)["11"]
+                again = networks[place](pictures)
+                if not (torch.equal(found, expected[place]) and torch.equal(again, expected[place])):
+                    wrong.append(place)
+        except Exception as error:
+            wrong.append(error)
+
+    threads = [threading.Thread(target=work, args=(place,)) for place in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    assert (nn.Module.__call__, nn.Module.__getattr__) == (call, getter)

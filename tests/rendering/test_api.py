@@ -25,8 +25,10 @@ from memviz.errors import LayerError, RenderError, StoreError
 from memviz.models import InputSpec
 from memviz.rendering import Fourier, Pixel, RandomTransforms, RenderConfig, Renders, load_renders
 from memviz.rendering import engine as engines
+from memviz.rendering.measure import as_photograph
 from memviz.rendering.objective import UNIT_OBJECTIVES
 from memviz.rendering.objectives import Channel, Score, UnitObjective
+from memviz.rendering.store import from_pil
 
 QUICK = {"size": 16, "steps": 3}
 
@@ -524,18 +526,34 @@ def test_an_objective_is_registered_by_being_written(small, tmp_path):
 
 
 def test_mean_and_peak_are_those_of_the_index(small, tmp_path):
-    """Put among the photographs, a saved picture has the peak that its record says."""
+    """Put among the photographs, a picture that is repeated to their size has the peak that its record says."""
     small.inputs = InputSpec(size=(32, 32), resize=(40, 40))
     renders = render(small, "stem.0", out=tmp_path / "renders", **QUICK)
-    index = memviz.build_index(
-        small, sorted((tmp_path / "renders/stem.0").glob("stem.0-*.png")), out=tmp_path / "index", layers="stem.0"
-    )
-    names = index.images["path"].tolist()
+    saved = load_renders(tmp_path / "renders/stem.0")
+    (tmp_path / "photographs").mkdir()
+    for record in saved.records:
+        photograph = as_photograph(from_pil(saved.picture(record)), small.inputs)
+        assert photograph.size == (40, 40)
+        photograph.save(tmp_path / f"photographs/{record.unit:02d}.png")
+    index = memviz.build_index(small, tmp_path / "photographs", out=tmp_path / "index", layers="stem.0")
     for record in renders.records:
         rows = index.layer("stem.0").top(record.unit).set_index("path")
-        row = rows.loc[names[record.unit]]
+        row = rows.loc[f"{record.unit:02d}.png"]
         assert record.peak == pytest.approx(row["value"], rel=1e-5)
         assert record.position == (row["y"], row["x"])
+
+
+@pytest.mark.parametrize(
+    ("resize", "size"), [((40, 50), (50, 40)), (40, (40, 40)), (None, (32, 32)), ((33, 33), (33, 33))]
+)
+def test_a_picture_is_repeated_and_never_enlarged(resize, size):
+    picture = torch.arange(3 * 16 * 16).reshape(3, 16, 16).to(torch.uint8)
+    image = as_photograph(picture, InputSpec(size=(32, 32), resize=resize))
+    assert image.size == size
+    found = from_pil(image)
+    assert torch.equal(found[:, :16, :16], picture)
+    assert torch.equal(found[:, 16:32, 16:32], picture)
+    assert as_photograph(picture.repeat(1, 4, 4), InputSpec(size=(32, 32), resize=resize)).size == (64, 64)
 
 
 def test_the_callers_autocast_changes_nothing(small):

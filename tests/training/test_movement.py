@@ -35,11 +35,11 @@ def test_a_layer_that_began_at_zero():
     assert movement(trained, start)["4"] == 1
 
 
-@pytest.mark.parametrize(("farthest", "warned"), [(0.004, True), (0.02, False)])
+@pytest.mark.parametrize(("farthest", "warned"), [(0.004, True), (0.04, False)])
 def test_a_branch_that_did_not_move(farthest, warned):
     moved = {"alexnet.conv1": 0.002, "alexnet.conv2": farthest, "alexnet2.conv1": 0.5, "head.fc8": 3.0}
     if warned:
-        with pytest.warns(UserWarning, match=r"branch alexnet has hardly moved.*alexnet\.conv2.*0\.40%") as seen:
+        with pytest.warns(UserWarning, match=r"branch alexnet has hardly moved.*by less than 0\.30%") as seen:
             warn_still(moved, ["alexnet", "alexnet2", "resnet"])
         assert len(seen) == 1
         assert seen[0].filename == __file__
