@@ -54,7 +54,7 @@ def test_real_layouts(tree):
     one, two = lamem(tree / "lamem", split=1), memcat(tree / "memcat")
     check_readable(mixed(one, two))
     assert len(one) == len(two) == 200
-    assert one["part"].value_counts().to_dict() == {"train": 154, "val": 12, "test": 34}
+    assert one["subset"].value_counts().to_dict() == {"train": 154, "validation": 12, "test": 34}
     assert two["category"].value_counts().to_dict() == dict.fromkeys(
         ["animal", "food", "landscape", "sports", "vehicle"], 40
     )
@@ -67,7 +67,7 @@ def test_the_five_splits_are_of_the_same_photographs_and_differ(tree):
     for split in range(1, 6):
         table = lamem(tree / "lamem", split)
         assert set(table["file"]) == set(lamem(tree / "lamem")["file"])
-        tests.append(frozenset(table.loc[table["part"] == "test", "file"]))
+        tests.append(frozenset(table.loc[table["subset"] == "test", "file"]))
     assert len(set(tests)) == 5
 
 

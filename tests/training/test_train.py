@@ -604,7 +604,7 @@ def python(code, *arguments, wait=True, env=None):
     folder = Path(arguments[1]).parent
     script = folder / f"script{len(list(folder.glob('script*')))}.py"
     script.write_text(SCRIPT + textwrap.dedent(code))
-    command = [sys.executable, "-W", "error", str(script), *map(str, arguments)]
+    command = [sys.executable, "-W", "error", "-W", "ignore:The branch", str(script), *map(str, arguments)]
     env = {**os.environ, "PYTHONPATH": str(HERE.parents[1]), **(env or {})}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, cwd=folder)
     output, errors = process.communicate(timeout=240)
