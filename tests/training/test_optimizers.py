@@ -119,7 +119,7 @@ def test_a_state_that_was_saved_continues_exactly(recipe):
 
 
 def test_the_rate_rises_and_falls():
-    config = TrainConfig(learning_rate=1.0)
+    config = TrainConfig(recipe="lars", learning_rate=1.0)
     chosen = optimizer(small(), config)
     planned, rates = schedule(chosen, config, 100), []
     for _ in range(100):
