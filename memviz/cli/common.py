@@ -100,23 +100,6 @@ def parse_options(pairs: list[str] | None) -> dict[str, str]:
     return options
 
 
-def parse_units(text: str | None) -> list[int] | None:
-    """The numbers in a list such as "0-31,40"; None for all.
-
-    >>> parse_units("0-2,7")
-    [0, 1, 2, 7]
-    """
-    if text is None:
-        return None
-    units: list[int] = []
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
-            raise typer.BadParameter(f"{text!r}: write units as 0-31,40.")
-        units += range(int(first), int(last or first) + 1)
-    return units
-
-
 def echo_table(table: pd.DataFrame, digits: int = 3) -> None:
     """Prints a table at its full width, so that it can also be piped: text to the left, numbers to the right."""
     from pandas.api.types import is_numeric_dtype

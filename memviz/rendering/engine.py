@@ -201,10 +201,12 @@ class Engine:
             if blocked:
                 again, excited = self._optimize(blocked, lambda count=1: None, redirect=True)
                 parameters[rows] = again
-                varying = iter([varies for o in blocked for varies in [self._varies(o)] * o.images])
-                for row, success in zip(rows, excited, strict=True):
-                    varies = next(varying)
-                    states[row] = "redirected" if success else "not excited" if varies else "dead"
+                shown = [objective for objective in blocked for _ in range(objective.images)]
+                for row, objective, success in zip(rows, shown, excited, strict=True):
+                    if success:
+                        states[row] = "redirected"
+                    else:
+                        states[row] = "not excited" if self._varies(objective) else "dead"
             return self._finish(objectives, parameters, states)
 
     def _optimize(

@@ -141,13 +141,6 @@ def test_what_is_no_unit(memviz, index, unit):
     assert "write a unit as address:channel" in done.err
 
 
-def test_parse_units():
-    assert common.parse_units(None) is None
-    assert common.parse_units("3") == [3]
-    assert common.parse_units(" 0-2, 7 ,5-5") == [0, 1, 2, 7, 5]
-    assert common.parse_units("4-2") == []
-
-
 def _file_as_folder(path):
     path.touch()
     return path / "below"

@@ -64,6 +64,11 @@ def test_text_is_not_taken_for_a_list_of_digits():
         units_of(layer(), "13")
 
 
+def test_lists_of_channels():
+    assert parse_channels("3") == [3]
+    assert parse_channels(" 0-2, 7 ,5-5") == [0, 1, 2, 7, 5]
+
+
 @pytest.mark.parametrize("text", ["", "a", "1-", "-1", "3-1", "1,,2", "1-2-3", "9" * 100])
 def test_wrong_lists(text):
     with pytest.raises(LayerError, match="write channels as"):
