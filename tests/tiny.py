@@ -96,6 +96,18 @@ class DataDependent(nn.Module):
         return self.network(pictures)
 
 
+class Viewed(nn.Module):
+    """Flattens its maps by `view`, which torch refuses where they are channels_last."""
+
+    def __init__(self, side=12):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+        self.fc = nn.Linear(4 * side * side, 1)
+
+    def forward(self, pictures):
+        return self.fc(self.conv(pictures).view(len(pictures), -1))
+
+
 class Branches(nn.Module):
     """Two branches with residual blocks, like ResMem."""
 

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 import memviz
-from memviz.layers import private_copy, truncate
+from memviz.layers import ChannelsLast, private_copy, truncate
 from memviz.rendering import RenderConfig, objectives
 from memviz.rendering.engine import PATIENCE, Engine
 
@@ -70,7 +70,7 @@ def step_over_bare(model: memviz.Model, layer: str, steps: int) -> list[float]:
     """
     wanted = [objectives.excitation(layer, unit) for unit in range(TOGETHER)]
     engine = Engine(model, wanted, RenderConfig(steps=steps))
-    networks = (truncate(private_copy(model.module), [layer]), engine._network)
+    networks = (ChannelsLast(truncate(private_copy(model.module), [layer])), engine._network)
     picture = torch.rand(TOGETHER, 3, *engine.size).contiguous(memory_format=torch.channels_last).requires_grad_()
     rows = torch.arange(TOGETHER)
     times: list[list[float]] = [[], [], []]

@@ -19,7 +19,7 @@ import torch
 import memviz
 from memviz.index.scan import Maxima
 from memviz.index.topk import BUFFER, TopK
-from memviz.layers import observe, private_copy
+from memviz.layers import ChannelsLast, observe, private_copy
 
 Seconds = tuple[float, float]  # by the clock, and of all the process's threads
 
@@ -55,7 +55,8 @@ def main() -> None:
     model = memviz.load_model(options.model)
     layers = list(model.layers.watched())
     units = sum(layer.channels for layer in layers)
-    network = private_copy(model.module)
+    private = private_copy(model.module)
+    network = ChannelsLast(private)
     pictures = torch.rand(options.batch, 3, *model.inputs.size, generator=torch.Generator().manual_seed(0))
     pictures = pictures.to(memory_format=torch.channels_last)
     maxima = Maxima(layers, model.inputs.size, options.batch, torch.device("cpu"))
@@ -68,7 +69,7 @@ def main() -> None:
 
     def watched() -> Seconds:
         start = now()
-        with observe(network, maxima.callbacks()):
+        with observe(private, maxima.callbacks()):
             maxima.values.fill_(torch.nan)
             network(pictures)
             maxima.check([Path()] * options.batch)

@@ -18,7 +18,7 @@ from memviz.errors import ModelError, StoreError
 from memviz.files import replacing
 from memviz.images import Batch, stream
 from memviz.index.topk import BUFFER, TopK
-from memviz.layers import Layer, observe, private_copy
+from memviz.layers import ChannelsLast, Layer, observe, private_copy
 from memviz.models import Model
 
 
@@ -232,14 +232,15 @@ def scan(
     left = state.rest(photographs)
     chosen = [Path(path) for path in paths[: photographs.stop]]
     batches = stream(chosen, model.inputs.crops_from_pil, batch_size, workers=workers, start=left.start)
-    network = private_copy(model.module)
+    private = private_copy(model.module)
+    network = ChannelsLast(private)
     maxima = Maxima(layers, model.inputs.size, batch_size, model.device)
     # Ranked after a fixed number of photographs, so that an interrupted pass adds in the order of an uninterrupted one.
     flush_every = batch_size * max(1, BUFFER // batch_size)
     done = left.start
     # A caller's autocast would change the activations of an index that says nothing of it.
     plain = torch.autocast(model.device.type, enabled=False)
-    with closing(batches), torch.inference_mode(), plain, observe(network, maxima.callbacks()):
+    with closing(batches), torch.inference_mode(), plain, observe(private, maxima.callbacks()):
         for batch in batches:
             count = len(batch.indices) + len(batch.failures)
             state.errors |= {failure.index: failure.reason for failure in batch.failures}

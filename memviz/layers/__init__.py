@@ -3,12 +3,14 @@
 from memviz.layers.capture import capture, evaluating, observe
 from memviz.layers.edit import replace_modules, replaced
 from memviz.layers.fold import fold_batch_norms
+from memviz.layers.layout import ChannelsLast
 from memviz.layers.private import private_copy
 from memviz.layers.response_norm import replace_response_norms
 from memviz.layers.table import Layer, LayerTable, layer_table
 from memviz.layers.truncate import truncate
 
 __all__ = [
+    "ChannelsLast",
     "Layer",
     "LayerTable",
     "capture",

@@ -39,7 +39,7 @@ def replaced(network: nn.Module, replacements: Mapping[str, nn.Module]) -> nn.Mo
         )
     """
     # Copied together, so that what a replacement shares with the network stays shared.
-    edited, *copies = private_copy(nn.ModuleList([network, *replacements.values()]), channels_last=False)
+    edited, *copies = private_copy(nn.ModuleList([network, *replacements.values()]))
     replace_modules(edited, dict(zip(replacements, copies, strict=True)))
     return edited
 

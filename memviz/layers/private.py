@@ -5,21 +5,18 @@ from __future__ import annotations
 import copy
 from typing import TypeVar
 
-import torch
 from torch import nn
 
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def private_copy(module: Network, channels_last: bool = True) -> Network:
+def private_copy(module: Network) -> Network:
     """An evaluation-mode, frozen, hook-free copy whose weights share the caller's memory.
 
-    Only what is changed on the copy takes memory of its own; with `channels_last` these are the
-    4-D weights, because convolutions on the CPU run several times faster in that layout.
+    Only what is changed on the copy takes memory of its own.
 
     Args:
         module: any module; it stays as it is.
-        channels_last: store 4-D weights in `torch.channels_last`.
 
     Example:
         >>> module = nn.Linear(2, 2)
@@ -37,9 +34,4 @@ def private_copy(module: Network, channels_last: bool = True) -> Network:
         for name in hooks:
             # A caller's hook may hold anything, which deepcopy would try to copy.
             shared[id(getattr(part, name))] = type(getattr(part, name))()
-    copied = copy.deepcopy(module, shared).eval()
-    if channels_last:
-        for parameter in copied.parameters():
-            if parameter.dim() == 4:
-                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-    return copied
+    return copy.deepcopy(module, shared).eval()

