@@ -18,6 +18,8 @@ from memviz.errors import ImageError
 
 # The size at which Pillow itself refuses a file (twice its MAX_IMAGE_PIXELS): 0.7 GB once decoded.
 MAX_PIXELS = 178_956_970
+# Pillow keeps an address for each row: of a picture of 1 x 100,000,000 pixels they take another 0.8 GB.
+MAX_SIDE = 1_000_000
 
 # Only formats that Pillow decodes itself: its EPS and WMF plugins start other programs.
 FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
@@ -42,7 +44,7 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
     transparency is laid over white; an animation gives its first frame. Safe to call from several threads.
 
     Raises `ImageError` with the file's name and the reason for whatever cannot be read: a missing, empty,
-    truncated or damaged file, a folder, another format, or more than `MAX_PIXELS` pixels.
+    truncated or damaged file, a folder, another format, more than `MAX_PIXELS` pixels, or a side above `MAX_SIDE`.
 
     >>> from PIL import Image
     >>> path = getfixture("tmp_path") / "clear.png"
@@ -73,8 +75,9 @@ def _load(path: Path) -> Image.Image:
     if path.stat().st_size == 0:
         raise ImageError("an empty file")
     with Image.open(path, formats=formats()) as image:
-        if image.width * image.height > MAX_PIXELS:
-            raise ImageError(f"too large ({image.width} x {image.height} pixels; the limit is {MAX_PIXELS:,} pixels)")
+        if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
+            limit = f"{MAX_PIXELS:,} pixels, {MAX_SIDE:,} on a side"
+            raise ImageError(f"too large ({image.width} x {image.height} pixels; the limit is {limit})")
         image.load()
         # After load(): Pillow turns a TIFF itself there and drops the tag.
         turn = UPRIGHT.get(_orientation(image))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -21,6 +22,10 @@ from memviz.models.mean_image import MeanImage
 Size = tuple[int, int]
 Box = tuple[float, float, float, float]
 Triple = tuple[float, float, float]
+
+# A picture of 1 x 20,000 pixels, resized to a short side of 256, would take gigabytes: where a resized photograph would
+# have more pixels than this, only its crops are resized.
+MAX_RESIZED = 2**25
 
 
 @dataclass(frozen=True)
@@ -115,15 +120,14 @@ class InputSpec:
         Equal to torchvision's `Compose([Resize(...), CenterCrop(...), ToTensor(), Normalize(...)])`.
         Raises `ImageError` for an image that is not RGB.
         """
-        image = self._resize_pil(image)
-        return torch.from_numpy(self._crop_pil(image, self._centre(image.size)))
+        corner = self._centre(self._resized(image.size))
+        return torch.from_numpy(self._crops_pil(image, [corner])[0])
 
     def crops_from_pil(self, image: Image.Image) -> Tensor:
         """All crops (crops, 3, H, W) of an RGB photograph; the first is that of `from_pil`."""
         if self.crops == "centre":
             return self.from_pil(image)[None]
-        image = self._resize_pil(image)
-        crops = [self._crop_pil(image, corner) for corner in self._corners(image.size)]
+        crops = self._crops_pil(image, self._corners(self._resized(image.size)))
         return torch.from_numpy(np.stack([*crops, *(crop[:, :, ::-1] for crop in crops)]))
 
     def from_tensor(self, pictures: Tensor, resize: bool = True) -> Tensor:
@@ -163,17 +167,43 @@ class InputSpec:
         x, y = photo_size[0] / width, photo_size[1] / height
         return ((box[0] + left) * x, (box[1] + top) * y, (box[2] + left) * x, (box[3] + top) * y)
 
-    def _resize_pil(self, image: Image.Image) -> Image.Image:
+    def _crops_pil(self, image: Image.Image, corners: list[Size]) -> list[Array]:
+        """The crops (3, H, W) at these (left, top) of the resized photograph."""
         if image.mode != "RGB":
             raise ImageError(f"An image of mode {image.mode} was given: read it with open_image, which gives RGB.")
         resized = self._resized(image.size)
-        return image.resize(resized, Image.Resampling.BILINEAR) if resized != image.size else image
+        if resized != image.size:
+            if math.prod(resized) > MAX_RESIZED:
+                return [self._values(self._resize_crop(image, corner), corner) for corner in corners]
+            image = image.resize(resized, Image.Resampling.BILINEAR)
+        height, width = self.size
+        return [self._values(image.crop((left, top, left + width, top + height)), (left, top)) for left, top in corners]
 
-    def _crop_pil(self, image: Image.Image, corner: Size) -> Array:
-        left, top = corner
-        image = image.crop((left, top, left + self.size[1], top + self.size[0]))
+    def _resize_crop(self, image: Image.Image, corner: Size) -> Image.Image:
+        """The crop at (left, top) of the resized photograph, of which no more is made.
+
+        It differs from a crop of the whole by rounding alone, at most one of 255 levels, since Pillow may take the
+        axes in the other order.
+        """
+        spans = []
+        for start, length, photo, resized in zip(
+            corner, self.size[::-1], image.size, self._resized(image.size), strict=True
+        ):
+            # Pillow takes the box in single precision, which is not enough far along a long picture: what contributes
+            # is cut out, and the box is counted from there.
+            scale = photo / resized
+            low, high = start * scale, min((start + length) * scale, photo)
+            reach = math.ceil(max(1, scale)) + 1
+            first, last = max(math.floor(low) - reach, 0), min(math.ceil(high) + reach, photo)
+            spans.append((first, last, low - first, high - first))
+        (left, right, x0, x1), (top, bottom, y0, y1) = spans
+        part = image.crop((left, top, right, bottom))
+        return part.resize(self.size[::-1], Image.Resampling.BILINEAR, box=(x0, y0, x1, y1))
+
+    def _values(self, crop: Image.Image, corner: Size) -> Array:
+        """The network's input (3, H, W) of a crop at this (left, top)."""
         # In numpy, which stays in the calling thread: torch would start a team of threads for each reader.
-        pixels: Array = np.asarray(image, dtype=np.float32).transpose(2, 0, 1) / np.float32(255)
+        pixels: Array = np.asarray(crop, dtype=np.float32).transpose(2, 0, 1) / np.float32(255)
         if self.channels == "bgr":
             pixels = pixels[::-1]
         if self.scale != 1.0:
@@ -188,6 +218,11 @@ class InputSpec:
         _check(pictures)
         height, width = pictures.shape[-2:]
         resized = self._resized((width, height))
+        if math.prod(resized) > max(MAX_RESIZED, width * height):
+            raise ImageError(
+                f"Pictures of {width} x {height} px would be resized to {resized[0]} x {resized[1]} px, more than "
+                f"{MAX_RESIZED:,} pixels each: crop them first."
+            )
         return _interpolated(pictures, resized[::-1]) if resized != (width, height) else pictures
 
     def _crop_tensor(self, pictures: Tensor, corner: Size) -> Tensor:

@@ -211,9 +211,9 @@ def png_header(width, height):
     return bytes(content)
 
 
-@pytest.mark.parametrize("side", [14000, 60000])
-def test_bomb_is_refused_before_it_is_decoded(tmp_path, side):
-    (tmp_path / "bomb.png").write_bytes(png_header(side, side))
+@pytest.mark.parametrize("size", [(14_000, 14_000), (60_000, 60_000), (1, 1_000_001), (100_000_000, 1)], ids=str)
+def test_bomb_is_refused_before_it_is_decoded(tmp_path, size):
+    (tmp_path / "bomb.png").write_bytes(png_header(*size))
     assert "too large" in reason(tmp_path / "bomb.png")
 
 

@@ -1,4 +1,5 @@
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,7 @@ from PIL import Image
 from torchvision import transforms
 
 from memviz.errors import ImageError, ModelError
+from memviz.models import inputs
 from memviz.models.inputs import IMAGENET, InputSpec
 from memviz.models.mean_image import MeanImage
 
@@ -77,6 +79,49 @@ def test_pil_pipeline_is_torchvisions_bit_by_bit(spec, photo):
     assert made.dtype == torch.float32
     assert made.is_contiguous()
     assert torch.equal(made, torchvision_pipeline(spec)(photo))
+
+
+SHORT_SIDE = {
+    "imagenet": IMAGENET,
+    "odd": SPECS["odd"],
+    "ten": InputSpec(size=(31, 48), resize=53, channels="bgr", scale=255.0, crops="ten"),
+}
+
+
+@pytest.mark.parametrize("size", [(1, 900), (700, 2), (23, 1711), (3001, 40), (256, 2000)], ids=str)
+@pytest.mark.parametrize("spec", SHORT_SIDE.values(), ids=SHORT_SIDE)
+def test_crops_that_are_resized_alone_are_those_of_the_whole(monkeypatch, spec, size):
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), np.uint8))
+    whole = spec.crops_from_pil(noise)
+    monkeypatch.setattr(inputs, "MAX_RESIZED", 0)
+    alone = spec.crops_from_pil(noise)
+    level = spec.scale / 255 / min(spec.std or (1,))
+    assert (alone - whole).abs().max() <= 1.01 * level
+    assert (alone == whole).float().mean() > 0.8  # of white noise: Pillow may have taken the axes in the other order
+    assert torch.equal(spec.from_pil(noise), alone[0])
+
+
+@pytest.mark.parametrize("size", [(1, 20_000), (20_000, 1), (900_000, 1)], ids=str)
+def test_no_picture_of_gigabytes_is_made_of_a_long_thin_one(monkeypatch, size):
+    made = []
+    resize = Image.Image.resize
+
+    def watched(image, size, *args, **kwargs):
+        made.append(math.prod(size))
+        if made[-1] > 2**25:
+            pytest.fail(f"{size} pixels take {4 * made[-1] / 1e9:.1f} GB")
+        return resize(image, size, *args, **kwargs)
+
+    monkeypatch.setattr(Image.Image, "resize", watched)
+    seen = IMAGENET.crops_from_pil(Image.new("RGB", size, (255, 0, 0)))
+    red = (torch.tensor([1.0, 0, 0]) - torch.tensor(IMAGENET.mean)) / torch.tensor(IMAGENET.std)
+    assert torch.allclose(seen, red[:, None, None].expand(1, 3, 224, 224), atol=1e-6)
+    assert made
+
+
+def test_long_thin_pictures_as_tensors_are_refused():
+    with pytest.raises(ImageError, match=r"1 x 20000 px .* 256 x 5120000 px.*crop them first"):
+        IMAGENET.from_tensor(torch.zeros(1, 3, 20_000, 1))
 
 
 def test_every_8_bit_value_is_torchvisions():
