@@ -1,11 +1,13 @@
 """Checks that any room's tests can use: what a call must leave as it was."""
 
+import gc
 import logging
 import os
 import random
 import signal
 import sys
 import warnings
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -61,6 +63,30 @@ def undisturbed() -> Iterator[None]:
         after = _globals()
         changed = [name for name in before if before[name] != after[name] and before[name] is not None]
         assert not changed, f"changed: {changed}"
+
+
+@contextmanager
+def freed_at_once(owner, name: str) -> Iterator[None]:
+    """Fails if a module or weight that `owner.name(...)` returned in the block outlives it, without collection."""
+    made, function = [], getattr(owner, name)
+
+    def remember(*args, **kwargs):
+        out = function(*args, **kwargs)
+        made.extend(map(weakref.ref, [*out.modules(), *out.parameters()]))
+        return out
+
+    collecting = gc.isenabled()
+    gc.disable()
+    setattr(owner, name, remember)
+    try:
+        yield
+        assert made
+        alive = [type(reference()).__name__ for reference in made if reference() is not None]
+        assert not alive, f"{len(alive)} of {len(made)} are alive: {alive[:5]}"
+    finally:
+        setattr(owner, name, function)
+        if collecting:
+            gc.enable()
 
 
 def _globals():

@@ -1,8 +1,10 @@
 """The checks are themselves checked: a change that they miss would go unseen everywhere."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
-from helpers import unchanged, undisturbed
+from helpers import freed_at_once, unchanged, undisturbed
 from torch import nn
 
 CHANGES = {
@@ -49,3 +51,16 @@ def test_undisturbed_sees(change, undo):
             change()
     finally:
         undo()
+
+
+def test_freed_at_once_sees_a_cycle():
+    def in_a_cycle():
+        module = nn.Linear(2, 2)
+        object.__setattr__(module, "itself", module)
+        return module
+
+    owner = SimpleNamespace(free=lambda: nn.Linear(2, 2), cycle=in_a_cycle)
+    with freed_at_once(owner, "free"):
+        owner.free()
+    with pytest.raises(AssertionError, match="are alive"), freed_at_once(owner, "cycle"):
+        owner.cycle()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import TypeVar
 
-from torch import nn
+from torch import fx, nn
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -34,4 +34,16 @@ def private_copy(module: Network) -> Network:
         for name in hooks:
             # A caller's hook may hold anything, which deepcopy would try to copy.
             shared[id(getattr(part, name))] = type(getattr(part, name))()
-    return copy.deepcopy(module, shared).eval()
+    copied = copy.deepcopy(module, shared).eval()
+    free_without_collection(copied)
+    return copied
+
+
+def free_without_collection(network: nn.Module) -> None:
+    """Lets a network's memory be freed when its last user is gone, and not only when Python collects garbage.
+
+    A traced module (`torch.fx.GraphModule`) and its graph refer to each other; the graph does not need that.
+    """
+    for part in network.modules():
+        if isinstance(part, fx.GraphModule):
+            part.graph.owning_module = None

@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 
 from memviz.errors import LayerError
 from memviz.layers.capture import NO_TENSOR, capture, evaluating, submodule
+from memviz.layers.private import free_without_collection
 
 
 def truncate(module: nn.Module, addresses: Iterable[str]) -> fx.GraphModule | StoppedEarly:
@@ -44,15 +45,24 @@ def truncate(module: nn.Module, addresses: Iterable[str]) -> fx.GraphModule | St
         raise LayerError("No layer was asked for. Give at least one address, such as 'alexnet.conv4'.")
     for address in wanted:
         submodule(module, address)
-    tracer = _Tracer()
     # Tracing patches nn.Module for the whole process; two traces at once would leave it patched.
     with _TRACING, _attributes_kept(module):
         try:
             with evaluating(module):
-                graph = tracer.trace(module)
+                graph, outputs = _trace(module)
         except Exception:  # Tracing runs the network's own Python on proxies, which may raise anything.
             return StoppedEarly(module, wanted)
-        return _cut(module, graph, tracer.outputs, wanted)
+        return _cut(module, graph, outputs, wanted)
+
+
+def _trace(module: nn.Module) -> tuple[fx.Graph, dict[str, Any]]:
+    """The graph of a network, and the value that each module returned, by address."""
+    tracer = _Tracer()
+    try:
+        return tracer.trace(module), tracer.outputs
+    finally:
+        # Closures of torch.fx, which refer to one another, keep the tracer, and so the network, alive.
+        vars(tracer).clear()
 
 
 @contextmanager
@@ -89,6 +99,7 @@ def _cut(module: nn.Module, graph: fx.Graph, outputs: dict[str, Any], wanted: li
     end.args = (results,)
     truncated.delete_all_unused_submodules()
     truncated.recompile()
+    free_without_collection(truncated)
     return truncated
 
 

@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 import torch
-from helpers import unchanged, undisturbed
+from helpers import freed_at_once, unchanged, undisturbed
 from PIL import Image
 from tiny import Toy, Viewed, pictures
 from torch import nn
@@ -11,6 +11,7 @@ import memviz
 from memviz.errors import ImageError, LayerError, ModelError
 from memviz.images import open_image
 from memviz.models import InputSpec, Model, ScoreSpec, wrap
+from memviz.models import model as model_file
 from memviz.models.inputs import IMAGENET
 
 SPEC = InputSpec(size=(16, 16), resize=18)
@@ -62,6 +63,14 @@ def test_a_network_that_flattens_by_view_is_scored(photos):
     with torch.no_grad():
         expected = model.module(batch).flatten().tolist()
     assert table["score"].tolist() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("traced", [False, True])
+def test_no_network_of_a_call_stays_in_memory(model, photos, traced):
+    if traced:
+        model.module = torch.fx.symbolic_trace(model.module)
+    with freed_at_once(model_file, "private_copy"):
+        model.score(photos)
 
 
 def test_score_of_ten_crops_is_made_of_their_average(model, photos):

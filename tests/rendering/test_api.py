@@ -16,8 +16,9 @@ import pandas as pd
 import pytest
 import torch
 from drawing import render
-from helpers import unchanged, undisturbed
+from helpers import freed_at_once, unchanged, undisturbed
 from PIL import Image
+from tiny import DataDependent
 from torch import nn
 
 import memviz
@@ -579,6 +580,16 @@ def test_nothing_of_a_call_stays_in_memory(small, monkeypatch):
     finally:
         gc.enable()
     assert networks == [None] * 3
+
+
+@pytest.mark.parametrize("function", ["private_copy", "truncate"])
+@pytest.mark.parametrize("wrap", [lambda network: network, DataDependent], ids=["traced", "untraceable"])
+def test_no_network_of_a_call_stays_in_memory(small, wrapped, wrap, function):
+    model = wrapped(wrap(small.module))
+    address = next(layer.address for layer in model.layers if layer.address.endswith("body.3"))
+    for _ in range(2):
+        with freed_at_once(engines, function):
+            render(model, address, [0, 1], **QUICK)
 
 
 def test_a_bare_module_is_refused(small):
