@@ -119,4 +119,7 @@ def _cell(value: object, digits: int) -> str:
 
     if pd.isna(value):
         return ""
-    return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.{digits}f}"
+    # A row is a line: a name may hold a line break, or what a terminal would take for a command.
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in str(value))

@@ -13,7 +13,9 @@ from memviz.cli.common import BatchSize, Device, Mean, Options, Weights, Workers
 def score(
     photographs: Annotated[list[Path], typer.Argument(help="Files and folders.", show_default=False)],
     model: Annotated[str, typer.Option(help="A model, see `memviz models`, or a trained one's folder.")] = "resmem",
-    csv: Annotated[Path | None, typer.Option(help="Write the table to this file.")] = None,
+    csv: Annotated[
+        Path | None, typer.Option(help="Write the table to this file, also of a pass that is interrupted or fails.")
+    ] = None,
     weights: Weights = "published",
     mean: Mean = None,
     options: Options = None,
@@ -21,17 +23,24 @@ def score(
     batch_size: BatchSize = 16,
     workers: Workers = 2,
 ) -> None:
-    """Predict the memorability of photographs."""
+    """Predict the memorability of photographs. Interrupted with --csv, the same command continues."""
     from memviz.cli.common import echo_table, read_model
-    from memviz.files import replacing
+    from memviz.models.model import Scored, score_table, warn_unreadable
+    from memviz.models.score_file import score_to_csv
 
     loaded = read_model(model, weights, device, mean, options)
-    table = loaded.score(photographs, batch_size=batch_size, workers=workers, progress=True)
     if csv is None:
-        echo_table(table)
+        found: list[Scored] = []
+        try:
+            for batch in loaded.iter_scores(photographs, batch_size, workers, progress=True):
+                found += batch
+        finally:
+            table = score_table(found, loaded.target)
+            if found:
+                echo_table(table)
+        warn_unreadable(table.attrs["unreadable"])
     else:
-        with replacing(csv) as temporary:
-            table.to_csv(temporary, index=False)
+        table = score_to_csv(loaded, photographs, csv, batch_size, workers, progress=True)
         typer.echo(f"{len(table)} photographs scored: {csv}")
     if table.empty:
         raise typer.Exit(1)

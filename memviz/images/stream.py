@@ -52,9 +52,9 @@ def stream(
 
     `prepare` makes an RGB photograph a tensor (3, H, W), as `InputSpec.from_pil`, or (crops, 3, H, W), as
     `InputSpec.crops_from_pil`, which then adds an axis to the batch; it runs in `workers` threads.
-    A file that cannot be read, or that `prepare` meets with an `ImageError`, is in the batch's `failures`;
-    any other exception of `prepare` is raised here. The threads end with the iteration, also when it ends
-    by an exception or Ctrl-C, or by `close()`.
+    A file that cannot be read, or for which `prepare` raises `ImageError` or `MemoryError`, is in the batch's
+    `failures`; any other exception of `prepare` is raised here. The threads end with the iteration, also when it
+    ends by an exception or Ctrl-C, or by `close()`.
 
     Raises `ImageError` for a `batch_size` or `workers` below 1 or a negative `start`.
 
@@ -102,6 +102,8 @@ def _read(index: int, path: Path, prepare: Callable[[Image.Image], Tensor]) -> _
         return _Prepared(index, prepare(image), image.size)
     except ImageError as error:
         return Failure(index, path, str(error).removeprefix(f"{path}: "))
+    except MemoryError:
+        return Failure(index, path, "too large for the memory that is free")
 
 
 def _gather(futures: list[Future[_Prepared | Failure]]) -> Batch:

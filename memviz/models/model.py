@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -145,25 +147,53 @@ class Model:
                        path  memorability
             0  photos/a.jpg      0.774063
         """
-        import pandas as pd
+        found = [each for batch in self.iter_scores(sources, batch_size, workers, progress) for each in batch]
+        table = score_table(found, self.target)
+        warn_unreadable(table.attrs["unreadable"])
+        return table
 
+    def iter_scores(
+        self,
+        sources: str | Path | Iterable[str | Path],
+        batch_size: int = 16,
+        workers: int = 2,
+        progress: bool | None = None,
+    ) -> Iterator[list[Scored]]:
+        """Scores photographs as `score` does, and yields the results of one batch after the other."""
         paths = list_images(sources)
         network = ChannelsLast(private_copy(self.module))
-        scored: list[str] = []
-        scores: list[float] = []
-        unreadable: dict[str, str] = {}
         batches = stream(paths, self.inputs.crops_from_pil, batch_size, workers=workers)
-        with torch.inference_mode(), show_progress("Scoring", len(paths), "images", progress) as advance:
+        with closing(batches), show_progress("Scoring", len(paths), "images", progress) as advance:
             for batch in batches:
-                unreadable |= {str(failure.path): failure.reason for failure in batch.failures}
+                found = {failure.index: Scored(str(failure.path), None, failure.reason) for failure in batch.failures}
                 if len(batch.indices):
-                    scores += self.scores(self.run(network, batch.pictures), len(batch.indices))
-                    scored += [str(paths[index]) for index in batch.indices]
-                advance(len(batch.indices) + len(batch.failures))
-        warn_unreadable(unreadable)
-        table = pd.DataFrame({"path": scored, self.target or "score": pd.Series(scores, dtype="float32")})
-        table.attrs["unreadable"] = unreadable
-        return table
+                    with torch.inference_mode():  # not around the yield: the caller's code would run in it
+                        scores = self.scores(self.run(network, batch.pictures), len(batch.indices))
+                    for index, score in zip(batch.indices.tolist(), scores, strict=True):
+                        found[index] = Scored(str(paths[index]), score)
+                yield [found[index] for index in sorted(found)]
+                advance(len(found))
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What scoring gave for a file: its score, or None and the reason why it could not be read."""
+
+    path: str
+    score: float | None
+    reason: str = ""
+
+
+def score_table(found: Iterable[Scored], target: str | None) -> pd.DataFrame:
+    """The results of scoring as the table that `Model.score` returns."""
+    import pandas as pd
+
+    found = list(found)
+    read = [each for each in found if each.score is not None]
+    scores = pd.Series([each.score for each in read], dtype="float32")
+    table = pd.DataFrame({"path": [each.path for each in read], target or "score": scores})
+    table.attrs["unreadable"] = {each.path: each.reason for each in found if each.score is None}
+    return table
 
 
 def warn_unreadable(unreadable: dict[str, str], stacklevel: int = 3) -> None:

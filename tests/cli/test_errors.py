@@ -1,3 +1,4 @@
+import csv
 import errno
 import os
 import signal
@@ -5,7 +6,9 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from memviz.cli import common
 
@@ -97,35 +100,73 @@ def test_an_unknown_error_keeps_its_traceback(monkeypatch):
         main()
 
 
-def test_ctrl_c_in_process(memviz, monkeypatch):
-    def interrupted(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(common, "read_model", interrupted)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_in_process(memviz, monkeypatch, number, code):
+    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    monkeypatch.setattr(common, "read_model", lambda *_: signal.raise_signal(number))
     done = memviz("layers", "resmem")
-    assert done.code == 130
-    assert "Interrupted. What was finished is kept; the same command goes on from there." in done.err
+    assert done.code == code
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
+    assert "Interrupted. What was finished is kept; the same command continues from there." in done.err
 
 
-def test_ctrl_c_in_a_shell(tmp_path):
-    """A signal while units are drawn: what is finished is kept, and the message says so."""
-    command = [sys.executable, "-m", "memviz", "render", "memnet", "alexnet.conv1", "--weights", "random"]
-    options = ["--size", "32", "--steps", "4", "--batch-size", "1", "--out", "out"]
-    process = subprocess.Popen([*command, *options], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+SIGNALS = pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+
+
+def interrupt(command, folder, begun, number):
+    """Runs a command in a shell's way until `begun()`, sends the signal, and gives exit code, output and errors."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "memviz", *map(str, command)],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
     until = time.monotonic() + 100
-    while not (tmp_path / "out/alexnet.conv1/alexnet.conv1-0001.png").exists():
-        assert process.poll() is None
+    while not begun():
+        assert process.poll() is None, process.communicate()
         assert time.monotonic() < until
         time.sleep(0.005)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "Interrupted. What was finished is kept" in err
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert "Interrupted. What was finished is kept; the same command continues from there." in err
     assert "Traceback" not in err
-    names = [path.name for path in (tmp_path / "out/alexnet.conv1").iterdir()]
+    return process.returncode, out, err
+
+
+@SIGNALS
+def test_a_signal_while_units_are_drawn(tmp_path, number, code):
+    command = ["render", "memnet", "alexnet.conv1", "--weights", "random", "--size", 32, "--steps", 4]
+    folder = tmp_path / "out/alexnet.conv1"
+    begun = (folder / "alexnet.conv1-0001.png").exists
+    assert interrupt([*command, "--batch-size", 1, "--out", "out"], tmp_path, begun, number)[0] == code
+    names = [path.name for path in folder.iterdir()]
     assert "manifest.json" in names
     assert not [name for name in names if "writing" in name]
     assert "contact_sheet.png" not in names
+
+
+@SIGNALS
+def test_a_signal_while_photographs_are_scored(tmp_path, number, code):
+    noise = np.random.default_rng(0).integers(0, 256, (400, 8, 8, 3), dtype=np.uint8)
+    (tmp_path / "photos").mkdir()
+    for place, pixels in enumerate(noise):
+        Image.fromarray(pixels).save(tmp_path / f"photos/{place:03d}.png")
+    command = ["score", "photos", "--model", "memnet", "--weights", "random", "--batch-size", 1, "--csv", "scores.csv"]
+    rows = tmp_path / "scores.csv.partial/rows.jsonl"
+    assert interrupt(command, tmp_path, lambda: rows.exists() and rows.stat().st_size > 300, number)[0] == code
+    with (tmp_path / "scores.csv").open(newline="") as file:
+        kept = list(csv.DictReader(file))
+    assert 3 < len(kept) < 400
+    assert [row["path"] for row in kept] == [f"photos/{place:03d}.png" for place in range(len(kept))]
+    # The same command continues, and gives what one pass gives.
+    for path in sorted((tmp_path / "photos").iterdir())[len(kept) + 2 :]:
+        path.unlink()
+    for target in ("scores.csv", "whole.csv"):
+        subprocess.run([sys.executable, "-m", "memviz", *map(str, command[:-1]), target], cwd=tmp_path, check=True)
+    assert (tmp_path / "scores.csv").read_text() == (tmp_path / "whole.csv").read_text()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["photos", "scores.csv", "whole.csv"]
 
 
 def test_an_unknown_objective_lists_all(memviz, tiny):

@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 import memviz as library
-from memviz.models import InputSpec, ModelCard, save_trained
+from memviz.errors import ModelError
+from memviz.models import InputSpec, Model, ModelCard, save_trained
 
 
 @pytest.fixture
@@ -85,3 +86,42 @@ def test_the_table_can_be_piped(memviz, tiny, photos, monkeypatch):
     monkeypatch.setenv("COLUMNS", "30")
     done = memviz("score", photos, "--model", tiny, "--weights", "random")
     assert len(done.out.splitlines()) == 13
+
+
+def test_names_with_line_breaks_and_quotes_are_quoted(memviz, tiny, photos, tmp_path):
+    names = ['a"b.png', "a,b.png", "a\nb.png", "a\rb.png", "a b.png"]
+    for path, name in zip(sorted(photos.iterdir()), names, strict=False):
+        path.rename(photos / name)
+    table = tmp_path / "scores.csv"
+    assert memviz("score", photos, "--model", tiny, "--weights", "random", "--csv", table).code == 0
+    with table.open(newline="") as file:
+        found = [row["path"] for row in csv.DictReader(file)]
+    assert found == sorted(map(str, photos.iterdir()))
+    printed = memviz("score", photos, "--model", tiny, "--weights", "random").out
+    assert len(printed.splitlines()) == 13
+    assert r"a\nb.png" in printed
+
+
+@pytest.mark.parametrize("to_file", [True, False])
+def test_a_pass_that_fails_keeps_what_was_scored(memviz, tiny, photos, tmp_path, monkeypatch, to_file):
+    table = tmp_path / "scores.csv"
+    command = ("score", photos, "--model", tiny, "--weights", "random", "--batch-size", 2)
+    command += ("--csv", table) if to_file else ()
+    run = Model.run
+    batches = []
+
+    def fails(model, network, crops):
+        batches.append(crops)
+        if len(batches) == 3:
+            raise ModelError("no more")
+        return run(model, network, crops)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Model, "run", fails)
+        done = memviz(*command)
+    assert done.code == 1
+    assert "Error: no more" in done.err
+    printed = table.read_text() if to_file else done.out
+    assert [line.count(".png") for line in printed.splitlines()] == [0, 1, 1, 1, 1]
+    assert memviz(*command).code == 0
+    assert not to_file or len(table.read_text().splitlines()) == 13
