@@ -10,6 +10,7 @@ from torch.fx import GraphModule
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from memviz.layers.edit import replace_modules
+from memviz.layers.private import has_forward_hooks
 
 
 def fold_batch_norms(graph: GraphModule) -> None:
@@ -41,4 +42,4 @@ def fold_batch_norms(graph: GraphModule) -> None:
 
 def _is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
     """Whether a module computes what its class says, from its own weights: no parametrization, no hook."""
-    return type(module) is kind and not module._forward_hooks and not module._forward_pre_hooks
+    return type(module) is kind and not has_forward_hooks(module)

@@ -3,20 +3,47 @@
 from __future__ import annotations
 
 import copy
-from typing import TypeVar
+import dis
+import functools
+import pickle
+from collections.abc import Iterator
+from types import CellType, CodeType, FunctionType, ModuleType
+from typing import Any, TypeVar
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
+
+from memviz.errors import ModelError
 
 Network = TypeVar("Network", bound=nn.Module)
 
+_FORWARD_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+_HOOK_FLAGS = ("_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks_with_kwargs")
+_OTHER_HOOKS = (
+    "_backward_hooks",
+    "_backward_pre_hooks",
+    "_state_dict_hooks",
+    "_state_dict_pre_hooks",
+    "_load_state_dict_pre_hooks",
+    "_load_state_dict_post_hooks",
+)
+# What copying an object that cannot be copied raises.
+_UNCOPYABLE = (TypeError, RuntimeError, AttributeError, copy.Error, pickle.PicklingError)
+
 
 def private_copy(module: Network) -> Network:
-    """An evaluation-mode, frozen, hook-free copy whose weights share the caller's memory.
+    """An evaluation-mode, frozen copy whose parameters share the caller's memory, but where a network has hooks.
 
-    Only what is changed on the copy takes memory of its own.
+    Forward hooks and forward pre-hooks take part in what a network computes, as `torch.nn.utils.spectral_norm` does, so
+    they are copied. What a hook refers to is copied with it: a submodule is that of the copy, and a list in which the
+    hook records outputs is another one. Only global variables are shared. Hooks of the backward pass and of
+    `state_dict` are left out.
 
     Args:
         module: any module; it stays as it is.
+
+    Raises:
+        ModelError: the network, or a forward hook, cannot be copied, or a hook refers to the network by the name of a
+            global variable, so that the copy's hook would act on the caller's network.
 
     Example:
         >>> module = nn.Linear(2, 2)
@@ -24,19 +51,37 @@ def private_copy(module: Network) -> Network:
         >>> copied.weight.data_ptr() == module.weight.data_ptr(), copied.weight.requires_grad
         (True, False)
     """
-    shared: dict[int, object] = {}
+    memo: dict[int, Any] = {}
+    hooked = any(map(has_forward_hooks, module.modules()))
     for parameter in module.parameters():
-        shared[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=False)
+        # A hook may write into a parameter.
+        values = parameter.detach().clone() if hooked else parameter.detach()
+        memo[id(parameter)] = nn.Parameter(values, requires_grad=False)
     for buffer in module.buffers():
-        shared[id(buffer)] = buffer.detach()
-    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+        # Unlike a parameter, a buffer may be updated by a forward pass.
+        memo[id(buffer)] = buffer.detach().clone()
     for part in module.modules():
-        for name in hooks:
-            # A caller's hook may hold anything, which deepcopy would try to copy.
-            shared[id(getattr(part, name))] = type(getattr(part, name))()
-    copied = copy.deepcopy(module, shared).eval()
+        for value in vars(part).values():
+            # Results of a forward pass, as old weight norms store, are refused by deepcopy.
+            if isinstance(value, Tensor):
+                memo[id(value)] = value.detach().clone()
+        for name in (*_FORWARD_HOOKS, *_OTHER_HOOKS):
+            memo[id(getattr(part, name))] = type(getattr(part, name))()
+    try:
+        copied = copy.deepcopy(module, memo).eval()
+    except _UNCOPYABLE as error:
+        raise ModelError(
+            f"{type(module).__name__} cannot be copied ({error}), and memviz looks only into a copy of a network. Take "
+            "away from its modules what copy.deepcopy refuses."
+        ) from error
+    _copy_hooks(module, memo)
     free_without_collection(copied)
     return copied
+
+
+def has_forward_hooks(module: nn.Module) -> bool:
+    """Whether a module may compute something else than its class says."""
+    return any(getattr(module, name) for name in _FORWARD_HOOKS)
 
 
 def free_without_collection(network: nn.Module) -> None:
@@ -47,3 +92,64 @@ def free_without_collection(network: nn.Module) -> None:
     for part in network.modules():
         if isinstance(part, fx.GraphModule):
             part.graph.owning_module = None
+
+
+def _copy_hooks(module: nn.Module, memo: dict[int, Any]) -> None:
+    """Gives the copies of modules, which are in `memo`, copies of their forward hooks."""
+    owned = {id(each) for each in (*module.modules(), *module.parameters(), *module.buffers())}
+    for address, part in module.named_modules():
+        for name in _HOOK_FLAGS:
+            getattr(memo[id(part)], name).update(getattr(part, name))
+        for name in _FORWARD_HOOKS:
+            for key, hook in getattr(part, name).items():
+                try:
+                    getattr(memo[id(part)], name)[key] = _deepcopy(hook, memo, owned)
+                except _UNCOPYABLE as error:
+                    raise ModelError(
+                        f"The forward hook {hook!r} of the module {address!r} cannot be copied ({error}), and memviz "
+                        "looks only into a copy of a network. Remove the hook, or put a module in its place."
+                    ) from error
+
+
+def _deepcopy(value: Any, memo: dict[int, Any], owned: set[int]) -> Any:
+    """`copy.deepcopy`, which by itself shares functions and what they enclose; `owned` is the caller's network."""
+    if isinstance(value, functools.partial):
+        function = _deepcopy(value.func, memo, owned)
+        return functools.partial(function, *copy.deepcopy(value.args, memo), **copy.deepcopy(value.keywords, memo))
+    if isinstance(value, Tensor) and not value.is_leaf:
+        return value.detach().clone()
+    if isinstance(value, ModuleType):
+        return value
+    if not isinstance(value, FunctionType):
+        return copy.deepcopy(value, memo)
+    if id(value) in memo:
+        return memo[id(value)]
+    for name in _names(value.__code__):
+        if id(value.__globals__.get(name)) in owned:
+            raise TypeError(f"it refers to the network by the global name {name!r}; use the hook's own arguments")
+    cells = value.__closure__ or ()
+    new = [memo.setdefault(id(cell), CellType()) for cell in cells]
+    function = FunctionType(value.__code__, value.__globals__, value.__name__, closure=tuple(new))
+    memo[id(value)] = function  # before what it encloses, which may be the function itself
+    function.__defaults__ = copy.deepcopy(value.__defaults__, memo)
+    function.__kwdefaults__ = copy.deepcopy(value.__kwdefaults__, memo)
+    vars(function).update(copy.deepcopy(vars(value), memo))
+    for cell, empty in zip(cells, new, strict=True):
+        if not _is_empty(cell) and _is_empty(empty):
+            empty.cell_contents = _deepcopy(cell.cell_contents, memo, owned)
+    return function
+
+
+def _is_empty(cell: CellType) -> bool:
+    try:
+        return cell.cell_contents is cell
+    except ValueError:
+        return True
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    """The names of the global variables that a function, or one inside it, uses."""
+    yield from (step.argval for step in dis.get_instructions(code) if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"))
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names(constant)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, autograd, nn
 
 from memviz.layers.edit import replace_modules
+from memviz.layers.private import has_forward_hooks
 
 
 def _neighbours(values: Tensor, before: int, after: int) -> Tensor:
@@ -68,6 +69,10 @@ class ResponseNorm(nn.Module):
 
 
 def replace_response_norms(network: nn.Module) -> None:
-    """Replaces, in place, every local response normalization of a private network."""
-    norms = {name: module for name, module in network.named_modules() if isinstance(module, nn.LocalResponseNorm)}
+    """Replaces, in place, every local response normalization of a private network, but those with hooks."""
+    norms = {
+        name: module
+        for name, module in network.named_modules()
+        if isinstance(module, nn.LocalResponseNorm) and not has_forward_hooks(module)
+    }
     replace_modules(network, {address: ResponseNorm(norm) for address, norm in norms.items()})

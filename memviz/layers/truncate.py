@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 
 from memviz.errors import LayerError
 from memviz.layers.capture import NO_TENSOR, capture, evaluating, submodule
-from memviz.layers.private import free_without_collection
+from memviz.layers.private import free_without_collection, has_forward_hooks
 
 
 def truncate(module: nn.Module, addresses: Iterable[str]) -> fx.GraphModule | StoppedEarly:
@@ -21,8 +21,9 @@ def truncate(module: nn.Module, addresses: Iterable[str]) -> fx.GraphModule | St
 
     The computation is traced once (`torch.fx`) and everything that the layers do not depend on is
     dropped, such as the other branch. A network that cannot be traced, because its course depends on
-    the data, runs as it is and stops after the last layer asked for. The result shares the
-    caller's modules and weights; it runs in the mode (training or evaluation) that they have.
+    the data or it has forward hooks itself, runs as it is and stops after the last layer asked for. The
+    result shares the caller's modules and weights; it runs in the mode (training or evaluation) that
+    they have.
 
     Args:
         module: any module.
@@ -45,6 +46,8 @@ def truncate(module: nn.Module, addresses: Iterable[str]) -> fx.GraphModule | St
         raise LayerError("No layer was asked for. Give at least one address, such as 'alexnet.conv4'.")
     for address in wanted:
         submodule(module, address)
+    if has_forward_hooks(module):  # which tracing leaves out
+        return StoppedEarly(module, wanted)
     # Tracing patches nn.Module for the whole process; two traces at once would leave it patched.
     with _TRACING, _attributes_kept(module):
         try:
@@ -167,7 +170,8 @@ _IN_PLACE = {getattr(operator, name) for name in operator.__all__ if name.starts
 def _in_place(node: fx.Node, module: nn.Module) -> bool:
     """Whether a node may overwrite its first input."""
     if node.op == "call_module":
-        return bool(getattr(module.get_submodule(str(node.target)), "inplace", False))
+        part = module.get_submodule(str(node.target))
+        return bool(getattr(part, "inplace", False)) or has_forward_hooks(part)
     if node.op == "call_method":
         return str(node.target).endswith("_")
     if node.op != "call_function":
