@@ -16,6 +16,7 @@ from helpers import undisturbed
 from PIL import Image
 
 from memviz import files
+from memviz.artefacts import locked
 from memviz.errors import ImageError, StoreError, TrainingError
 from memviz.files import _HOST, WRITING
 from memviz.images import Split
@@ -254,6 +255,21 @@ def test_a_search_with_other_settings_is_refused(table, tmp_path, changed, reaso
     run(table, tmp_path / "out", trials=1)
     with pytest.raises(StoreError, match=f"holds another result: {reason}\\. Give another folder"):
         run(table, tmp_path / "out", **changed)
+
+
+def test_two_processes_in_one_folder(table, tmp_path):
+    run(table, tmp_path / "out", trials=1)
+    with locked(tmp_path / "out"), pytest.raises(StoreError, match=r"Another process is writing .*out\. Wait"):
+        run(table, tmp_path / "out")
+
+
+def test_a_search_that_has_not_begun_gives_way(table, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "fit", _killed)
+        with pytest.raises(SystemError):
+            run(table, tmp_path / "out")
+    found = run(table, tmp_path / "out", momentum=(0.5, 0.9))
+    pd.testing.assert_frame_equal(found, run(table, tmp_path / "whole", momentum=(0.5, 0.9)))
 
 
 def test_other_photographs_and_another_model_are_refused(table, tmp_path):
