@@ -12,10 +12,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
 LIGHTNING = ("pytorch_lightning", "lightning_fabric", "lightning_utilities", "torchmetrics")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """For conftests: tiny tensors gain nothing from a second thread, and lose much where the machine is busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 import torch
+from helpers import one_thread as one_thread
 from PIL import Image
 from torch import nn
 
@@ -40,15 +41,6 @@ def memviz(monkeypatch, capsys):
         return Outcome(code or 0, out, err)
 
     return run
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Tiny tensors gain nothing from a second thread, and lose much where the machine is busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class Block(nn.Module):

@@ -1,17 +1,9 @@
 import pytest
 import torch
+from helpers import one_thread as one_thread
 from torch import nn
 
 from memviz.models import InputSpec, wrap
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Tiny tensors gain nothing from a second thread, and lose much where the machine is busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

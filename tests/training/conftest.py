@@ -1,4 +1,5 @@
 import pytest
+from helpers import one_thread as one_thread
 from toys import TOYS, bright
 
 from memviz.models import registry
