@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
 
 Logger = Literal["csv", "tensorboard", "wandb"]
-Initialization = Literal["he", "torch"]
+Initialization = Literal["he", "normalized", "torch"]
 Selection = Literal["mse", "paper"]
 # Those that keep the weights, and so what is evaluated, in 32 bits.
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
@@ -50,8 +50,9 @@ class TrainConfig:
         patience: epochs without a better validation correlation after which training stops.
         flip: mirror each photograph with probability one half. There is no other augmentation: memorability is not
             preserved under cropping (the paper, Models).
-        initialization: of a start at random: "he" is that of `initialize`, whose signals neither vanish nor grow; with
-            "torch", PyTorch's own, a MemNet predicted the same score for every photograph after 15 epochs
+        initialization: of a start at random: "he" is that of `initialize`, whose signals neither vanish nor grow;
+            "normalized" then rescales each layer by 64 of the training photographs, see `normalize`; with "torch",
+            PyTorch's own, a MemNet predicted the same score for every photograph after 15 epochs
             (experiments/distillation).
         seed: of the random weights, of the order of the photographs, of flips and dropout.
         fractions, split_seed: of the split into training, validation and test, where none is given.

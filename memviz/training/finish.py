@@ -14,11 +14,10 @@ from memviz.evaluation import evaluate
 from memviz.images import Split
 from memviz.images.split import SUBSETS
 from memviz.models import Model, ModelCard, save_trained
-from memviz.models.registry import architecture
 from memviz.training.data import Photographs
-from memviz.training.initialize import start_at
 from memviz.training.job import TrainingJob
-from memviz.training.movement import movement, trained_weights, warn_still
+from memviz.training.module import Regression
+from memviz.training.movement import movement, warn_still
 from memviz.training.store import PHOTOGRAPHS, SPLIT
 from memviz.training.teacher import Teacher
 
@@ -28,7 +27,7 @@ def finish(
     manifest: Manifest,
     start: Model,
     trained: Model,
-    history: list[dict[str, float]],
+    module: Regression,
     photographs: Photographs,
     out: Path,
 ) -> None:
@@ -38,14 +37,14 @@ def finish(
         job, manifest: what was asked for.
         start: the model that it came from, which tells of its own past.
         trained: with the weights of the best epoch.
-        history: a row an epoch.
+        module: the training that is over.
         photographs: those of the training.
         out: the training's folder.
     """
     trained = trained.to(job.runtime.device)
     divided, listed = Split.load(out / SPLIT), pd.read_csv(out / PHOTOGRAPHS)
     counts: dict[str, int] = {name: int((listed["subset"] == name).sum()) for name in SUBSETS}
-    best = max(history, key=lambda row: row["val_spearman"])
+    best = max(module.history, key=lambda row: row["val_spearman"])
     metrics: dict[str, float | None] = {name: best[name] for name in ("val_spearman", "val_mse", "epoch")}
     dataset = photographs.opened[0].attrs.get("dataset", {})
     given = {name: manifest.config[name] for name in ("options", "backbones", "runtime", "start")}
@@ -63,7 +62,7 @@ def finish(
         distilled_from={**job.data.describe(), **_lineage(job.data.model)} if isinstance(job.data, Teacher) else None,
         training=job.config.to_dict(),
         runtime={**given["runtime"], "device": _name(job.runtime.device)},
-        movement=_movement(job, trained, begun.get("score")),
+        movement=movement(trained.module, module.begun),
     )
     if job.initialized:
         pretrained = tuple(given["backbones"])
@@ -78,16 +77,6 @@ def finish(
         measures = ("mse", "mae", *(f"spearman{end}" for end in ("", "_low", "_high")))
         metrics |= {f"test_{measure}": float(whole[measure]) for measure in measures}
     save_trained(trained, out, card)
-
-
-def _movement(job: TrainingJob, trained: Model, score: float | None) -> dict[str, float]:
-    """How far each layer that was trained has moved from the start, which is drawn again."""
-    network = job.untrained().module
-    if score is not None:
-        start_at(network, trained.score_spec.inverse(score))
-    for address in architecture(job.model).frozen:
-        network.get_submodule(address).requires_grad_(False)
-    return movement(trained.module, trained_weights(network))
 
 
 def _name(device: torch.device) -> str:

@@ -42,7 +42,10 @@ def fit(
     """
     frozen = () if photographs.frozen else architecture(start.name).frozen
     with _quiet():
-        module = Regression(start.module, start.inputs, start.score_spec, frozen, job.config, job.initialized)
+        pretrained = tuple(job.start.sources(job.model))
+        module = Regression(
+            start.module, start.inputs, start.score_spec, frozen, job.config, job.initialized, pretrained
+        )
         return module, _run(job, module, photographs, out, progress)
 
 

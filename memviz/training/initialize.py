@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck
 
 from memviz.models import ScoreSpec
@@ -17,6 +18,8 @@ LAST_LAYER = 1e-3
 FEATURES = 64
 # Beyond these a sigmoid is so flat that little would be learned from there.
 STEEP = (0.01, 0.99)
+# Below this share of a layer's root mean square, a channel's spread is rounding.
+CONSTANT = 1e-5
 
 
 def initialize(module: nn.Module, seed: int, besides: Collection[str] = (), scale: float = 1.0) -> None:
@@ -36,11 +39,7 @@ def initialize(module: nn.Module, seed: int, besides: Collection[str] = (), scal
         scale: of the input's values, by which the first convolution's weights are divided.
     """
     generator = torch.Generator().manual_seed(seed)
-    drawn = [
-        submodule
-        for address, submodule in module.named_modules()
-        if not any(address == other or address.startswith(f"{other}.") for other in besides)
-    ]
+    drawn = _drawn(module, besides)
     for submodule in drawn:
         if isinstance(submodule, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(submodule.weight, nonlinearity="relu", generator=generator)
@@ -55,6 +54,67 @@ def initialize(module: nn.Module, seed: int, besides: Collection[str] = (), scal
     if hidden:
         hidden[-1].weight.data *= math.sqrt(FEATURES / hidden[-1].out_features)
     nn.init.normal_(last.weight, std=LAST_LAYER, generator=generator)
+
+
+@torch.no_grad()
+def normalize(module: nn.Module, forward: Callable[[], object], besides: Collection[str] = ()) -> None:
+    """Rescales what `initialize` drew, in place, so that each channel has the mean 0 and the variance 1 on a batch.
+
+    What a channel gives to the pictures of one batch is measured over pictures and positions, and its weights and its
+    bias are changed accordingly; a channel that is the same everywhere stays as it is, and one without a bias keeps its
+    mean. The last hidden layer has the same share of that as in `initialize`, and the last layer stays as it was drawn.
+    Source: Krähenbühl, Doersch, Donahue and Darrell 2016, "Data-dependent Initializations of Convolutional Neural
+    Networks", algorithm 1; after Mishkin and Matas 2015, "All you need is a good init", which scales whole layers.
+
+    Args:
+        module: the network, which `initialize` has drawn.
+        forward: runs it once, on the batch, in evaluation mode. Each layer sees what the layers before it give after
+            they were rescaled, so that one pass is enough.
+        besides: addresses of submodules that stay as they are.
+
+    Example:
+        >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 8), nn.Linear(8, 1))
+        >>> initialize(network, seed=0)
+        >>> pictures = torch.rand(16, 3, 8, 8)
+        >>> normalize(network, lambda: network(pictures))
+        >>> [round(value, 3) for value in network[0](pictures).detach().var(dim=(0, 2, 3), correction=0).tolist()]
+        [1.0, 1.0, 1.0, 1.0]
+    """
+    layers = [layer for layer in _drawn(module, besides) if isinstance(layer, nn.Conv2d | nn.Linear)]
+    *hidden, last = (layer for layer in layers if isinstance(layer, nn.Linear))
+    done = {last}
+
+    def rescale(layer: Any, _: object, out: Tensor) -> Tensor | None:
+        if layer in done:
+            return None
+        done.add(layer)
+        axis = out.ndim - 1 if isinstance(layer, nn.Linear) else 1
+        values = out.movedim(axis, -1).flatten(0, -2)
+        spread, mean = torch.std_mean(values, dim=0, correction=0)
+        varies = spread > CONSTANT * values.square().mean().sqrt()
+        factor = torch.where(varies, 1 / spread, 1.0)
+        if layer in hidden[-1:]:
+            factor *= math.sqrt(FEATURES / layer.out_features)
+        layer.weight.mul_(factor.view(-1, *[1] * (layer.weight.ndim - 1)))
+        mean = torch.where(varies, mean, 0.0) if layer.bias is not None else torch.zeros_like(mean)
+        if layer.bias is not None:
+            layer.bias.sub_(mean).mul_(factor)
+        return ((out.movedim(axis, -1) - mean) * factor).movedim(-1, axis)
+
+    hooks = [layer.register_forward_hook(rescale) for layer in layers]
+    try:
+        forward()
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _drawn(module: nn.Module, besides: Collection[str]) -> list[nn.Module]:
+    return [
+        submodule
+        for address, submodule in module.named_modules()
+        if not any(address == other or address.startswith(f"{other}.") for other in besides)
+    ]
 
 
 def start_at(module: nn.Module, output: float) -> None:

@@ -88,7 +88,7 @@ class TrainingJob:
     @property
     def initialized(self) -> bool:
         """Whether the network is drawn by `initialize`, and then starts at the mean of the training scores."""
-        return self.start.weights is None and self.config.initialization == "he"
+        return self.start.weights is None and self.config.initialization != "torch"
 
     def with_config(self, **changes: Any) -> TrainingJob:
         """The job with other settings.
@@ -99,7 +99,7 @@ class TrainingJob:
         return replace(self, config=replace(self.config, **changes))
 
     def untrained(self) -> Model:
-        """The model as it is before the first step, apart from the bias by which it starts at the mean score.
+        """The model before the training photographs are known, by which `Regression.setup` completes its start.
 
         Raises `ModelError` or `WeightsError` as `load_model` does.
         """

@@ -20,8 +20,12 @@ from memviz.models import InputSpec
 from memviz.models.score_spec import ScoreSpec
 from memviz.training.config import TrainConfig
 from memviz.training.features import network_input
-from memviz.training.initialize import start_at
+from memviz.training.initialize import normalize, start_at
+from memviz.training.movement import trained_weights
 from memviz.training.optimizers import optimizer, schedule
+
+# Photographs by which a normalized start is measured.
+NORMALIZED_ON = 64
 
 
 class Examples(NamedTuple):
@@ -55,8 +59,10 @@ class Regression(LightningModule):
         frozen: addresses of the submodules that are not trained.
         config: the settings.
         initialized: the network was drawn by `initialize`, and is to start at the mean of the training scores.
+        pretrained: addresses of the submodules that were not drawn.
 
-    `history` has a row for each epoch: epoch, step, train_mse, val_mse, val_spearman, seconds.
+    `history` has a row for each epoch: epoch, step, train_mse, val_mse, val_spearman, seconds. `begun` has the trained
+    layers' weights before the first step, by address, in the first process.
 
     Frozen submodules whose outputs come with the examples do not run: the network holds a `CachedOutput` instead.
     """
@@ -69,6 +75,7 @@ class Regression(LightningModule):
         frozen: tuple[str, ...],
         config: TrainConfig,
         initialized: bool = False,
+        pretrained: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)
@@ -76,7 +83,8 @@ class Regression(LightningModule):
         for address in frozen:
             self.network.get_submodule(address).requires_grad_(False)
         self.inputs, self.score_spec, self.frozen, self.config = inputs, score_spec, frozen, config
-        self.initialized = initialized
+        self.initialized, self.pretrained = initialized, pretrained
+        self.begun: dict[str, Tensor] = {}
         self.val_mse, self.val_spearman = MeanSquaredError(), SpearmanCorrCoef()
         self.train_mse = MeanSquaredError()
         self.history: list[dict[str, float]] = []
@@ -85,10 +93,18 @@ class Regression(LightningModule):
         self.train()
 
     def setup(self, stage: str) -> None:
-        """Lets a network that was drawn at random start at the mean of the training scores."""
+        """Completes a start at random by the training photographs: `normalize` where asked for, and `start_at`."""
         if self.initialized:
-            mean = float(self.trainer.datamodule.subsets["train"].scores.mean())  # type: ignore[attr-defined]
-            start_at(self.network, self.score_spec.inverse(mean))
+            subset = self.trainer.datamodule.subsets["train"]  # type: ignore[attr-defined]
+            if self.config.initialization == "normalized":
+                generator = torch.Generator().manual_seed(self.config.seed)
+                batch = subset.__getitems__(torch.randperm(len(subset), generator=generator)[:NORMALIZED_ON].tolist())
+                self.eval()
+                normalize(self.network, lambda: self(batch), (*self.frozen, *self.pretrained))
+                self.train()
+            start_at(self.network, self.score_spec.inverse(float(subset.scores.mean())))
+        if self.trainer.is_global_zero:
+            self.begun = trained_weights(self.network)
 
     def train(self, mode: bool = True) -> Regression:
         """Training mode for all but the frozen submodules."""

@@ -79,5 +79,5 @@ def _train(job: TrainingJob, start: Model, manifest: Manifest, out: Path, progre
         trained = Model(
             module.network.cpu().eval(), start.inputs, start.name, start.target, start.branches, start.score_spec
         )
-        finish(job, manifest, start, trained, module.history, photographs, out)
+        finish(job, manifest, start, trained, module, photographs, out)
     trainer.strategy.barrier()

@@ -53,7 +53,7 @@ def test_round_trip(config):
         ("momentum=1", r"momentum must be from 0 to below 1"),
         ("weight_decay=-1", r"weight_decay must be 0 or more"),
         ("weight_decay=nan", r"weight_decay must be 0 or more"),
-        ("initialization=xavier", r"initialization must be one of he, torch; given was 'xavier'"),
+        ("initialization=xavier", r"initialization must be one of he, normalized, torch; given was 'xavier'"),
         ("selection=best", r"selection must be one of mse, paper; given was 'best'"),
         ("fractions=[0.5, 0.5]", r"fractions must be three that make 1"),
         ("fractions=[1.0, 0.0, 0.0]", r"fractions must be three that make 1, for training and validation above 0"),

@@ -1,14 +1,14 @@
 import pandas as pd
 import pytest
 import torch
-from helpers import undisturbed
+from helpers import unchanged, undisturbed
 from tiny import Toy
 from torch import nn
 from torchvision.models import resnet50
 
 import memviz
 from memviz.training import TrainingJob
-from memviz.training.initialize import initialize, start_at
+from memviz.training.initialize import FEATURES, initialize, normalize, start_at
 
 
 def states(network):
@@ -90,3 +90,59 @@ def test_memnet_caffe_starts_at_the_score():
     start_at(model.module, model.score_spec.inverse(0.75))
     pictures = model.inputs.from_tensor(torch.rand(2, 3, 227, 227), resize=False)
     torch.testing.assert_close(model.score_spec(model(pictures)), torch.full((2,), 0.75), rtol=0, atol=0.1)
+
+
+def deep():
+    """Convolutions, hidden layers and a score; dropout, in evaluation mode."""
+    convolutions = [nn.Conv2d(3, 6, 3, bias=False), nn.ReLU(inplace=True), nn.Conv2d(6, 8, 3, groups=2), nn.ReLU()]
+    return nn.Sequential(
+        *convolutions,
+        nn.Flatten(),
+        nn.Linear(128, 10),
+        nn.ReLU(),
+        nn.Dropout(),
+        nn.Linear(10, 20),
+        nn.ReLU(),
+        nn.Linear(20, 1),
+    ).eval()
+
+
+def test_each_normalized_layer_has_the_mean_0_and_the_variance_1():
+    network, pictures = deep(), torch.rand(32, 3, 8, 8)
+    initialize(network, seed=0)
+    last = network[-1].weight.clone()
+    passes = []
+    with undisturbed():
+        normalize(network, lambda: passes.append(network(pictures)))
+    assert len(passes) == 1
+    for number, variance, centred in ((0, 1, False), (2, 1, True), (5, 1, True), (8, FEATURES / 20, True)):
+        values = network[: number + 1](pictures).detach().movedim(1, -1).flatten(0, -2)
+        torch.testing.assert_close(values.var(0, correction=0), torch.full((values.shape[1],), float(variance)))
+        assert (float(values.mean(0).abs().max()) < 1e-4) == centred  # the first has no bias
+    assert torch.equal(network[-1].weight, last)
+    torch.testing.assert_close(network(pictures), passes[0])  # what the pass gave is what the network gives
+
+
+def test_a_channel_that_is_the_same_everywhere_stays():
+    network = nn.Sequential(nn.Conv2d(3, 2, 1), nn.Flatten(), nn.Linear(32, 1))
+    initialize(network, seed=0)
+    with torch.no_grad():
+        network[0].weight[1] = 0
+        network[0].bias[1] = 0.3
+    normalize(network, lambda: network(torch.rand(8, 3, 4, 4)))
+    assert network[0].weight[1].flatten().tolist() == [0, 0, 0]
+    assert float(network[0].bias[1].detach()) == pytest.approx(0.3)
+
+
+def test_normalizing_leaves_other_submodules_and_no_hooks():
+    network, pictures = Toy().eval(), torch.rand(4, 3, 16, 16)
+    before = states(network)
+    normalize(network, lambda: network(pictures), besides=["resnet"])
+    changed = {name for name, value in states(network).items() if not torch.equal(value, before[name])}
+    assert changed == {"alexnet.0.weight", "alexnet.0.bias"}  # the head is the score's layer
+
+    def fail():
+        raise MemoryError
+
+    with unchanged(network), pytest.raises(MemoryError):
+        normalize(network, fail)
