@@ -37,7 +37,9 @@ Workers = Annotated[int, typer.Option(min=1, help="Threads that decode photograp
 Data = Annotated[
     list[str],
     typer.Option(
-        help="lamem=DIR, memcat=DIR, or csv=FILE with columns path and score; may be repeated.", show_default=False
+        help="lamem=DIR, memcat=DIR, or csv=FILE with a column path and one of scores, csv=FILE:COLUMN where it is not "
+        "called score; may be repeated.",
+        show_default=False,
     ),
 ]
 
@@ -46,7 +48,11 @@ def read_data(sources: list[str]) -> pd.DataFrame:
     """The scored photographs that the --data options name, as one table."""
     from memviz.images import lamem, memcat, mixed, read_csv
 
-    readers: dict[str, Callable[[str], pd.DataFrame]] = {"lamem": lamem, "memcat": memcat, "csv": read_csv}
+    def csv(place: str) -> pd.DataFrame:
+        file, _, column = place.rpartition(":")
+        return read_csv(file, target=column) if file and not Path(place).exists() else read_csv(place)
+
+    readers: dict[str, Callable[[str], pd.DataFrame]] = {"lamem": lamem, "memcat": memcat, "csv": csv}
     tables = []
     for source in sources:
         kind, _, place = source.partition("=")

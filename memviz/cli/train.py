@@ -22,7 +22,8 @@ Sources = Annotated[
     typer.Option(
         "--data",
         help="lamem=DIR (with its scores of 0, which look like missing ones), memcat=DIR (hits, not corrected for "
-        "false alarms), or csv=FILE with columns path and score; may be repeated.",
+        "false alarms), or csv=FILE with a column path and one of scores, which csv=FILE:COLUMN names where it "
+        "is not score; may be repeated.",
     ),
 ]
 TeacherName = Annotated[
@@ -99,13 +100,14 @@ def train(
     if not first_process():
         return
     assert trained.card is not None
-    values = trained.card.metrics
+    values, divided = trained.card.metrics, trained.card.split or {}
     shown = {name: "undefined" if value is None else f"{value:.3f}" for name, value in values.items()}
     typer.echo(f"{out}: {model}, best in epoch {values['epoch']:g}, validation Spearman {shown['val_spearman']}")
     if "test_spearman" in values:
         typer.echo(
-            f"Test subset: Spearman {shown['test_spearman']} [{shown['test_spearman_low']}, "
-            f"{shown['test_spearman_high']}], MSE {values['test_mse']:.4f}, MAE {shown['test_mae']}"
+            f"Test subset, {divided['test']} photographs: Spearman {shown['test_spearman']} "
+            f"[{shown['test_spearman_low']}, {shown['test_spearman_high']}], "
+            f"MSE {values['test_mse']:.4f}, MAE {shown['test_mae']}"
         )
 
 

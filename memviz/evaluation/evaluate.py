@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _STATISTICS = {"mse": mse, "mae": mae, "spearman": spearman}
+# Of fewer images than these, unrelated scores have a rank correlation beyond 0.6 more often than once in twenty.
+FEW = 12
 _ZEROS = (
     "{count} images from lamem have the score 0. LaMem's next lowest is 0.2, which the paper calls the lowest, so they "
     "look like missing scores; each adds about 0.5 to the sum of squared errors."
@@ -165,6 +167,11 @@ def evaluate(
         warnings.append(_ZEROS.format(count=zeros.sum()))
     if model.target not in (None, "memorability") and predictions["source"].isin(CONSISTENCY).any():
         warnings.append(f"{model.name} predicts {model.target}, not the memorability that LaMem and MemCat give.")
+    truths = predictions["truth"]
+    if len(truths) < FEW:
+        warnings.append(f"{len(truths)} images are few: chance alone gives them high rank correlations.")
+    if truths.nunique() == 1:
+        warnings.append(f"All true scores are {truths[0]:g}: a rank correlation is not defined.")
     warnings += contamination(model, weights, predictions)
     groups = measure(predictions, resamples, level, seed)
     return Report(

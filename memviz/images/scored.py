@@ -17,15 +17,18 @@ from memviz.errors import ImageError
 
 COLUMNS = ["path", "score", "source", "category", "file"]
 
+# A CSV's column of scores: our own name for it, or, as `memviz score` writes it, that of what a model predicts.
+TARGETS = ("score", "memorability", "false_alarm_rate")
 # What made-up data sets carry, so that no result on them is ever taken for a real one.
 SYNTHETIC = "SYNTHETIC.txt"
 
 
-def read_csv(path: str | Path, folder: str | Path | None = None, target: str = "score") -> pd.DataFrame:
+def read_csv(path: str | Path, folder: str | Path | None = None, target: str | None = None) -> pd.DataFrame:
     """Reads the columns `path` and `target` of a CSV file as a table of scored photographs.
 
-    Relative paths are relative to `folder`, by default the CSV's own. The columns `source` and `category` are kept
-    where there are any; else the source is the CSV's name without its extension.
+    Without a `target` it is the first of `score`, `memorability` and `false_alarm_rate` that the file has, so that what
+    `memviz score` writes can be read. Relative paths are relative to `folder`, by default the CSV's own. The columns
+    `source` and `category` are kept where there are any; else the source is the CSV's name without its extension.
 
     Raises `ImageError` for a file that is not such a CSV, a score that is no number from 0 to 1, or a doubled path.
 
@@ -36,7 +39,13 @@ def read_csv(path: str | Path, folder: str | Path | None = None, target: str = "
     """
     path = Path(path)
     folder = path.parent if folder is None else Path(folder)
-    given = read_columns(path, ["path", target])
+    given = read_columns(path, ["path", *([target] if target else [])])
+    target = target or next((name for name in TARGETS if name in given), None)
+    if target is None:
+        raise ImageError(
+            f"{path} has no column {', '.join(TARGETS)}; its columns are {', '.join(given.columns)}. Name the one with "
+            "the scores: target='NAME', on the command line csv=FILE:NAME."
+        )
     return scored(
         folder,
         "",

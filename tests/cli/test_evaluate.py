@@ -39,6 +39,17 @@ def test_report_table_and_figure(memviz, tiny, photos, scored, tmp_path):
     assert f"{report['spearman'][0]:.3f} [" in done.out
 
 
+@pytest.mark.parametrize(("column", "named"), [("memorability", ""), ("hits", ":hits")])
+def test_another_column_of_scores(memviz, tiny, photos, scored, column, named):
+    """What `memviz score` writes needs no name."""
+    file, _ = scored
+    pd.read_csv(file).rename(columns={"score": column}).to_csv(file, index=False)
+    done = memviz("evaluate", tiny, "--data", f"csv={file}{named}", "--weights", "random", "--resamples", 2)
+    assert done.code == 0, done.err
+    wrong = memviz("evaluate", tiny, "--data", f"csv={file}:score", "--weights", "random", "--resamples", 2)
+    assert "has no column score; its columns are path" in wrong.err
+
+
 def test_several_tables_are_one(memviz, tiny, photos, scored):
     file, _ = scored
     whole = pd.read_csv(file)

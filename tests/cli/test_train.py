@@ -49,7 +49,7 @@ def test_scores_that_are_all_the_same_have_no_correlation(memviz, tiny, scored, 
     pd.read_csv(scored).assign(score=0.5).to_csv(scored, index=False)
     done = memviz("train", tiny, "--data", f"csv={scored}", "--out", tmp_path / "run", *QUICK)
     assert done.code == 0, done.err
-    assert "Test subset: Spearman undefined [undefined, undefined], MSE 0." in done.out
+    assert "Test subset, 3 photographs: Spearman undefined [undefined, undefined], MSE 0." in done.out
 
 
 def test_of_several_processes_only_the_first_says_the_result(memviz, tiny, scored, tmp_path, monkeypatch):

@@ -94,6 +94,13 @@ def test_another_quantity_than_the_sets_is_warned_of(model, table):
     assert evaluate(model, table.assign(source="ours"), resamples=10).warnings == ()
 
 
+def test_few_images_and_equal_scores_are_warned_of(model, table):
+    (few,) = evaluate(model, table[:2], resamples=10).warnings
+    assert few.startswith("2 images are few")
+    (equal,) = evaluate(model, table.assign(score=0.5), resamples=10).warnings
+    assert equal.startswith("All true scores are 0.5")
+
+
 def test_scores_of_zero_are_suspect_in_lamem_alone(model, table):
     table.loc[[0, 5, 20], "score"] = 0  # the last is MemCat's
     (warning,) = evaluate(model, table, resamples=10).warnings

@@ -37,6 +37,13 @@ def test_folder_target_source_and_category_are_taken(tmp_path):
     assert table.attrs["dataset"]["target"] == "hits"
 
 
+@pytest.mark.parametrize("target", ["memorability", "false_alarm_rate"])
+def test_what_memviz_score_writes(tmp_path, target):
+    table = read_csv(csv(tmp_path, f"path,{target},error\na.jpg,0.5,\n"))
+    assert table["score"].tolist() == [0.5]
+    assert table.attrs["dataset"]["target"] == target
+
+
 def test_byte_order_mark_of_spreadsheets(tmp_path):
     (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbfpath,score\na.jpg,0.5\n")
     assert read_csv(tmp_path / "a.csv")["file"].tolist() == ["a.jpg"]
@@ -45,7 +52,7 @@ def test_byte_order_mark_of_spreadsheets(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("path,scores\na.jpg,0.5\n", "no column score; its columns are path, scores"),
+        ("path,scores\na.jpg,0.5\n", r"no column score, .*its columns are path, scores\. Name .*csv=FILE:NAME"),
         ("path,score\na.jpg,0.5\nb.jpg,1.01\n", r"1 of them: b.jpg \(1.01\)"),
         ("path,score\na.jpg,\n", r"numbers from 0 to 1. 1 of them: a.jpg \(\)"),
         ("path,score\na.jpg,high\n", r"a.jpg \(high\)"),
