@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from memviz.training import TrainConfig as TrainConfig
     from memviz.training import TrainingJob as TrainingJob
     from memviz.training import train as train
+    from memviz.workflow import make_gallery as make_gallery
 
 __version__ = "0.1.0"
 
@@ -54,6 +55,7 @@ _HOME = {
     "list_models": "memviz.models",
     "load_index": "memviz.index",
     "load_model": "memviz.models",
+    "make_gallery": "memviz.workflow",
     "objectives": "memviz.rendering",
     "render": "memviz.rendering",
     "sample_photos": "memviz.images",

@@ -19,7 +19,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -229,8 +229,7 @@ def publish(out: Path) -> None:
 
     Where it is, the old one is `<out>.previous` for a moment: a process that is killed there leaves that for `heal`.
     """
-    partial, previous = partial_folder(out), _previous(out)
-    (partial / LOCK).unlink(missing_ok=True)
+    partial, previous = partial_folder(out), previous_folder(out)
     if out.is_dir():
         os.replace(out, previous)
     try:
@@ -239,20 +238,45 @@ def publish(out: Path) -> None:
         if previous.is_dir() and not out.exists():
             os.replace(previous, out)
         raise
-    shutil.rmtree(previous, ignore_errors=True)
+    # Only now, so that the lock holds until the end.
+    (out / LOCK).unlink(missing_ok=True)
+    if previous.is_dir():
+        with suppress(OSError):
+            remove(previous)
 
 
 def heal(out: Path) -> None:
     """Ends what a process that was killed while it published left: `out` is then there again, and nothing beside it."""
-    previous = _previous(out)
-    if previous.is_dir():
+    previous = previous_folder(out)
+    if not previous.is_dir():
+        return
+    if not os.listdir(previous):
+        previous.rmdir()
+    elif (previous / MANIFEST).is_file():  # any other folder is not ours
         if out.exists():
-            shutil.rmtree(previous)
+            remove(previous)
         else:
             os.replace(previous, out)
 
 
-def _previous(out: Path) -> Path:
+def clear(folder: Path) -> None:
+    """Removes what is in a result's folder, but not its lock; the manifest last, so that what a process leaves that is
+    killed here is still known as a result."""
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name == MANIFEST):
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        elif entry.name != LOCK:
+            entry.unlink()
+
+
+def remove(folder: Path) -> None:
+    """Removes a result, as `clear` does, with its folder."""
+    clear(folder)
+    shutil.rmtree(folder)
+
+
+def previous_folder(out: Path) -> Path:
+    """Where the old result is for the moment in which a new one takes its place."""
     return out.with_name(f"{out.name}.previous")
 
 

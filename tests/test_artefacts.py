@@ -3,10 +3,12 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 from memviz.artefacts import (
+    MANIFEST,
     Manifest,
     add_shard,
     check_folder,
@@ -19,6 +21,7 @@ from memviz.artefacts import (
     shards,
 )
 from memviz.errors import StoreError
+from memviz.files import write_json
 
 HERE = Manifest("memviz-things", 1, "resmem", "a" * 64, {"size": (227, 227)}, {"steps": 3, "deep": {"k": 1}}, 0)
 
@@ -162,6 +165,7 @@ def test_publishing_replaces_and_a_kill_between_is_healed(tmp_path):
     out = tmp_path / "out"
     for text in ("old", "new"):
         partial_folder(out).mkdir()
+        write_json(partial_folder(out) / MANIFEST, {})
         (partial_folder(out) / "page").write_text(text)
         publish(out)
         assert (out / "page").read_text() == text
@@ -172,6 +176,26 @@ def test_publishing_replaces_and_a_kill_between_is_healed(tmp_path):
     (tmp_path / "out.previous").mkdir()  # and one after them
     heal(out)
     assert os.listdir(tmp_path) == ["out"]
+    (tmp_path / "out.previous").mkdir()
+    (tmp_path / "out.previous" / "notes").write_text("somebody's own")
+    heal(out)
+    assert sorted(os.listdir(tmp_path)) == ["out", "out.previous"]
+
+
+def test_the_lock_holds_until_the_result_is_in_its_place(tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    partial_folder(out).mkdir()
+    real = os.replace
+
+    def replace(source, target):
+        with pytest.raises(StoreError, match="Another process"), locked(Path(source)):
+            pass
+        real(source, target)
+
+    with locked(partial_folder(out)):
+        monkeypatch.setattr(os, "replace", replace)
+        publish(out)
+    assert os.listdir(out) == []
 
 
 @pytest.mark.parametrize("name", ["", "/etc/passwd", "../x", "a/../../x", "link/x", "\0"])

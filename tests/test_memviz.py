@@ -9,7 +9,7 @@ import memviz
 PUBLIC = {
     "Index", "InputSpec", "MemvizError", "Model", "RenderConfig", "Renders", "Report", "Runtime", "Start", "Teacher",
     "build_index", "evaluate", "build_gallery", "list_models", "load_index", "load_model", "objectives", "render",
-    "sample_photos", "train", "wrap", "TrainConfig", "TrainingJob",
+    "make_gallery", "sample_photos", "train", "wrap", "TrainConfig", "TrainingJob",
 }  # fmt: skip
 HEAVY = (
     "torch", "torchvision", "lucent", "numpy", "pandas", "matplotlib", "skimage", "sklearn", "resmem", "rich",

@@ -16,9 +16,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import memviz
-from memviz.cli.gallery import default_renders, make_gallery
 from memviz.evaluation.plots import save
-from memviz.gallery import Recipe, load_recipe
+from memviz.gallery import Recipe, Source, load_recipe, plan_gallery
 from memviz.index import Index
 from memviz.layers import LayerTable
 from memviz.models import Model
@@ -41,8 +40,8 @@ def main() -> None:
         ("ResMem", memviz.load_model("resmem")),
     ):
         recipe = load_recipe(RECIPE)
-        if model.name != recipe.model:
-            recipe = replace(recipe, model=model.name, title=TITLE, intro=INTRO)
+        if model.name != recipe.source.model:
+            recipe = replace(recipe, source=Source(model.name), title=TITLE, intro=INTRO)
         shown.append((title, pictures(recipe, model, arguments.photos, arguments.out / model.name)))
     save(figure(shown), arguments.out / "branches")
     print(arguments.out / "branches.png")
@@ -53,9 +52,9 @@ def pictures(recipe: Recipe, model: Model, photos: Path, out: Path) -> dict[str,
     layers: LayerTable = model.layers
     watched = [layer.address for layer in layers if layer.kind == "Conv2d" and layer.address.startswith("alexnet.")]
     index: Index = memviz.build_index(model, photos, out=out / "index", layers=watched, progress=True)
-    renders = default_renders(index, recipe)
-    print(make_gallery(recipe, index, lambda: model, out / "gallery", renders))
-    saved = {job.address: (load_renders(renders / job.address), job.units) for job in recipe.jobs(index)}
+    plan = plan_gallery(recipe, index=index)
+    print(memviz.make_gallery(plan, out=out / "gallery", models=[model], progress=True))
+    saved = {job.layer.address: (load_renders(job.folder), job.job.units) for job in plan.jobs.values()}
     return {address: [found.picture(found.units[unit]) for unit in units] for address, (found, units) in saved.items()}
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import pandas as pd
+    import torch
 
     from memviz.models import Model
 
@@ -66,29 +67,35 @@ def read_model(
     name: str, weights: str, device: str, mean: Path | None = None, options: list[str] | None = None
 ) -> Model:
     """The model that the arguments name."""
-    import torch
-
-    from memviz.errors import ModelError
     from memviz.models import load_model
 
     chosen: dict[str, Any] = parse_options(options)
     if taken := chosen.keys() & signature(load_model).parameters.keys():
         raise typer.BadParameter(f"{min(taken)!r} is no option of an architecture.", param_hint="--option")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        place = torch.device(device)
-        torch.empty(0, device=place)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(f"The device {device!r} cannot be used here ({reason}). Try --device cpu.") from error
     return load_model(
         name,
         weights=None if weights == "random" else weights,
         mean=mean,
-        device=place,
+        device=read_device(device),
         **chosen,
     )
+
+
+def read_device(name: str) -> torch.device:
+    """The device that `--device` names."""
+    import torch
+
+    from memviz.errors import ModelError
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"The device {name!r} cannot be used here ({reason}). Try --device cpu.") from error
+    return device
 
 
 def parse_options(pairs: list[str] | None) -> dict[str, str]:

@@ -1,18 +1,20 @@
-"""A gallery's page as plain data, and its drawing as one static HTML file."""
+"""A gallery's page as plain data, from which the HTML page and the figure are drawn."""
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
-from urllib.parse import quote
-
-import jinja2
+from dataclasses import dataclass
+from string import ascii_lowercase
 
 from memviz.layers.table import CONVOLUTIONS
+from memviz.layers.unit import Unit, ratio, succeeds
 
-FIELD_GLYPH_LEAST = 0.15  # a field of a few pixels still shows as a dot
+# Why a unit has no picture, by the state of its rendering (`memviz.rendering.record.State`).
+_ABSENCES = {
+    "dead": ("dead unit", "Its activation was the same on every picture tried."),
+    "not excited": ("not excited", "No gradient from this unit reached a picture."),
+}
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Photo:
     Attributes:
         picture: file of the crop, relative to the page.
         name: file name of the photograph.
-        value: the unit's activation on it.
+        value: the unit's peak on it.
         prediction: the model's own score of the photograph; None if the model gives none.
         ring: (left, top) in percent of the crop, the unit's place in a crop that is the whole picture.
     """
@@ -35,60 +37,75 @@ class Photo:
 
 
 @dataclass(frozen=True)
-class Unit:
-    """One unit: its render, its best photographs, and how the two compare.
+class Card:
+    """One unit: its picture, its best photographs, and how the two compare.
 
     Attributes:
-        anchor: the link to it within the page; empty if it was already shown above.
+        address, channel: the unit.
+        anchor: the link to it within the page.
+        first: whether it was not shown above already.
         letter: its letter in the figure, or empty.
-        state: `ok`, `redirected` (drawn with a redirected ReLU gradient) or `dead` (no gradient reaches it).
-        picture: file of the render, relative to the page; None for a dead unit.
-        peak, mean: the render's activation, its maximum and its mean over positions.
-        best: activation of the best photograph; None without one.
+        state: of the rendering, as `memviz.rendering.record.State` describes it.
+        picture: file of the picture, relative to the page; None where there is none.
+        peak, mean: what the picture reaches, as `memviz.layers.unit` defines them.
+        photos: its best photographs, the best first; one at least.
     """
 
     address: str
-    unit: int
+    channel: int
     anchor: str
+    first: bool
     letter: str
     state: str
     picture: str | None
     peak: float | None
     mean: float | None
-    best: float | None
     photos: tuple[Photo, ...]
 
     @property
     def name(self) -> str:
-        """`address:unit`."""
-        return f"{self.address}:{self.unit}"
+        """`address:channel`."""
+        return str(Unit(self.address, self.channel))
+
+    @property
+    def best(self) -> float:
+        """Peak of the best photograph."""
+        return self.photos[0].value
 
     @property
     def succeeds(self) -> bool:
-        """Whether the render excites the unit more than any photograph (the criterion of Zimmermann et al. 2021)."""
-        return self.peak is not None and self.best is not None and self.peak > max(self.best, 0.0)
+        """Whether the picture excites the unit more than any photograph does."""
+        return self.picture is not None and succeeds(self.peak, self.best)
+
+    @property
+    def ratio(self) -> float | None:
+        """The picture's peak as a multiple of the best photograph's; None where that says nothing."""
+        return ratio(self.peak, self.best) if self.picture else None
+
+    @property
+    def absence(self) -> tuple[str, str]:
+        """Why there is no picture: in two words, and in a sentence."""
+        return _ABSENCES.get(self.state, ("no picture", "It was not rendered."))
 
     @property
     def verdict(self) -> str:
-        """The render against the best photograph, in words; a ratio only where both are positive."""
-        if self.state == "dead" or self.peak is None:
-            return "Dead: nothing to draw"
-        if self.best is None:
-            return "No photograph to compare with"
-        if self.best > 0 and self.peak > 0:
-            return f"{ratio(self.peak / self.best)}× the best photograph"
+        """The picture against the best photograph, in words."""
+        if self.picture is None:
+            excited = "photographs excite it" if self.best > 0 else "no photograph excites it"
+            return f"No picture: {self.absence[0]}; {excited}"
+        if self.ratio is not None:
+            which = "" if self.succeeds else ", which excites it more"
+            return f"{times(self.ratio)} the best photograph{which}"
         if self.best > 0:
-            return "Its own picture does not excite it"
-        if self.peak > 0:
-            return "No photograph excites it, its picture does"
+            return "Photographs excite it, its picture does not"
+        if self.succeeds:
+            return "Its picture excites it, no photograph does"
         return "Neither picture nor photograph excites it"
 
     @property
     def bar(self) -> dict[str, float] | None:
-        """Places in percent on one scale that holds zero: `left` and `width` of the render, `best` photograph."""
-        reached = 0.0 if self.peak is None or self.state == "dead" else self.peak
-        if self.best is None:
-            return None
+        """Places in percent on one scale that holds zero: `left` and `width` of the picture, `best` photograph."""
+        reached = self.peak if self.picture and self.peak is not None else 0.0
         low, high = min(0.0, reached, self.best), max(0.0, reached, self.best)
         if high == low:
             return None
@@ -98,8 +115,19 @@ class Unit:
 
 @dataclass(frozen=True)
 class Group:
-    """The shown units of one layer, and the layer's place in the network."""
+    """The shown units of one layer, and the layer's place in the network.
 
+    Attributes:
+        network: what the page calls its network; empty where all are of one.
+        target: what the network's score means; None if it gives none.
+        address, ordinal, kind, block, channels, size, receptive_field: of the layer.
+        field_share: the receptive field's share of the input's side, at most 1.
+        interior: whether some position's field lies inside the picture, so that peaks are those of such positions.
+        cards: the units.
+    """
+
+    network: str
+    target: str | None
     address: str
     ordinal: str | None
     kind: str
@@ -108,7 +136,8 @@ class Group:
     size: tuple[int, int]
     receptive_field: tuple[int, int] | None
     field_share: float
-    units: tuple[Unit, ...]
+    interior: bool
+    cards: tuple[Card, ...]
 
     @property
     def field(self) -> str:
@@ -136,6 +165,16 @@ class Section:
 
 
 @dataclass(frozen=True)
+class NetworkFacts:
+    """What the page says of a network: its name, the SHA-256 of its weights, the photographs searched, its input."""
+
+    label: str
+    weights: str
+    photographs: int
+    input_size: tuple[int, int]
+
+
+@dataclass(frozen=True)
 class Page:
     """The whole gallery: everything that the HTML page and the figure are drawn from."""
 
@@ -144,31 +183,44 @@ class Page:
     columns: int
     intro: str
     caption: str
-    model: str
-    weights: str
-    target: str | None
-    photographs: int
+    networks: tuple[NetworkFacts, ...]
     sections: tuple[Section, ...]
-    provenance: dict[str, Any]
+    created: str
+    memviz: str
 
     @property
-    def units(self) -> list[Unit]:
-        """All units, in the order in which they are shown."""
-        return [unit for section in self.sections for group in section.groups for unit in group.units]
+    def groups(self) -> list[Group]:
+        """All layers, in the order in which they are shown."""
+        return [group for section in self.sections for group in section.groups]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data, for JSON."""
-        return {"kind": "memviz-gallery", "format": 1} | asdict(self)
+    @property
+    def cards(self) -> list[Card]:
+        """All units, in the order in which they are shown."""
+        return [card for group in self.groups for card in group.cards]
+
+    @property
+    def compared(self) -> str:
+        """What is compared when a picture is said to excite a unit more than a photograph, in a sentence."""
+        sizes = dict.fromkeys(f"{width} × {height} px" for height, width in (each.input_size for each in self.networks))
+        inside, everywhere = "the positions whose field lies inside the picture", "all positions"
+        over = inside if any(group.interior for group in self.groups) else everywhere
+        if over == inside and not all(group.interior for group in self.groups):
+            over += f", or, in layers that have no such position, over {everywhere}"
+        return (
+            "Picture and photograph are compared as files: each goes through the model's own preprocessing into the "
+            f"unchanged network, at its input size of {' or '.join(sizes)}, a picture repeated until it is as large as "
+            f"a photograph; what counts is the unit's highest activation over {over}."
+        )
 
 
 def letters(count: int) -> list[str]:
     """The letters of a figure's panels.
 
-    >>> letters(28)[0], letters(28)[-1]
-    ('a', 'ab')
+    >>> letters(28)[0], letters(28)[-1], letters(703)[-1]
+    ('a', 'ab', 'aaa')
     """
-    alphabet = "abcdefghijklmnopqrstuvwxyz"
-    return [(alphabet[place // 26 - 1] if place >= 26 else "") + alphabet[place % 26] for place in range(count)]
+    words = (word for length in itertools.count(1) for word in itertools.product(ascii_lowercase, repeat=length))
+    return ["".join(word) for word in itertools.islice(words, count)]
 
 
 def number(value: float | None) -> str:
@@ -187,39 +239,12 @@ def number(value: float | None) -> str:
     return f"−{text}" if value < 0 else text
 
 
-def ratio(value: float) -> str:
+def times(ratio: float) -> str:
     """How many times, to two digits; near 1 to three, so that 0.97 does not read as 1.0.
 
-    >>> ratio(2.345), ratio(0.97), ratio(0.042), ratio(12.4)
-    ('2.3', '0.97', '0.04', '12')
+    >>> times(2.345), times(0.97), times(0.042), times(12.4)
+    ('2.3×', '0.97×', '0.04×', '12×')
     """
-    if value >= 9.95:
-        return f"{value:,.0f}"
-    return f"{value:.2f}" if value < 0.095 or 0.95 <= value < 1.05 else f"{value:.1f}"
-
-
-def glyph(share: float) -> float:
-    """The side of the inner square that shows a field's share of the picture's side."""
-    return min(1.0, max(FIELD_GLYPH_LEAST, share))
-
-
-def _paragraphs(text: str) -> Sequence[str]:
-    return [" ".join(part.split()) for part in text.split("\n\n") if part.strip()]
-
-
-def to_html(page: Page) -> str:
-    """The page as one HTML file with its style inside; it refers only to pictures beside it."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("memviz.gallery"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "number": number,
-        "glyph": glyph,
-        "paragraphs": _paragraphs,
-        "url": quote,
-    }
-    return environment.get_template("page.html").render(page=page)
+    if ratio >= 9.95:
+        return f"{ratio:,.0f}×"
+    return f"{ratio:.2f}×" if ratio < 0.095 or 0.95 <= ratio < 1.05 else f"{ratio:.1f}×"

@@ -175,12 +175,13 @@ def render_job(
     job = job.resolve(layer, model.inputs)
     objectives = job.objectives()
     manifest = job.manifest(model.name, model.fingerprint(), layer, model.inputs)
+    label = f"Rendering {job.address}"
 
     def make() -> Engine:
         return Engine(model, list(objectives.values()), job.config, job.seed)
 
     if out is None:
-        results = [result for batch in _batches(make(), list(objectives.values()), progress) for result in batch]
+        results = [result for batch in _batches(make(), list(objectives.values()), progress, label) for result in batch]
         return _in_memory(results, manifest)
     folder = Path(out) / job.address
     check_folder(folder)
@@ -191,7 +192,7 @@ def render_job(
     missing = [unit for unit in job.units if unit not in saved.units]
     if missing:
         files = iter([f"{Unit(job.address, unit).stem}.png" for unit in missing])
-        for batch in _batches(engine or make(), [objectives[unit] for unit in missing], progress):
+        for batch in _batches(engine or make(), [objectives[unit] for unit in missing], progress, label):
             saved.add(batch, [next(files) for _ in batch])
     saved = saved.merge(f"{model.name}  {job.address}")
     size = job.config.size
@@ -222,10 +223,10 @@ def _chosen(model: Model, layer: str, units: int | Iterable[int] | None) -> tupl
 
 
 def _batches(
-    engine: Engine, objectives: Sequence[Objective | Lucent], progress: bool | None
+    engine: Engine, objectives: Sequence[Objective | Lucent], progress: bool | None, label: str = "Rendering"
 ) -> Iterator[list[RenderResult]]:
     images = sum(objective.images for objective in objectives)
-    with show_progress("Rendering", images * engine.config.steps, "steps", progress) as advance:
+    with show_progress(label, images * engine.config.steps, "steps", progress) as advance:
         for chunk in engine.chunks(objectives):
             yield engine.draw(chunk, advance)
 

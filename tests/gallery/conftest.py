@@ -16,6 +16,13 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
     return load_index(fakes.index(folder / "index", fakes.photos(folder / "photos")))
 
 
+@pytest.fixture
+def other_index(tmp_path: Path) -> Index:
+    """Of the original MemNet, with photographs of its own."""
+    pictures = fakes.photos(tmp_path / "others")
+    return load_index(fakes.index(tmp_path / "memnet-caffe", pictures, model="memnet-caffe", weights="2e" * 32))
+
+
 @pytest.fixture(scope="session")
 def renders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     every = {layer.address: tuple(range(fakes.CHANNELS)) for layer in fakes.layers()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from PIL import Image
 
 from memviz.artefacts import claim
 from memviz.files import sha256
+from memviz.gallery.page import Card, Group, NetworkFacts, Page, Photo, Section
 from memviz.layers import Layer
 from memviz.layers.unit import Unit
 from memviz.models import InputSpec
@@ -24,6 +26,22 @@ CHANNELS = 12
 WEIGHTS = "1f" * 32
 DEAD, REDIRECTED = 3, 4
 INPUTS = {"size": [SIZE, SIZE], "resize": [256, 256], "mean": None, "std": None, "channels": "rgb", "scale": 1.0}
+
+
+# A page of one unit.
+PHOTO = Photo("images/top1.jpg", 'a "b" <i>&.jpg', 2.0, 0.81234, ring=(40.0, 60.0))
+CARD = Card("net.conv", 5, "net.conv:5", True, "a", "ok", "images/net.conv-0005.png", 4.6, 1.0, (PHOTO,))
+GROUP = Group("", "memorability", "net.conv", "net@1", "Conv2d", False, 8, (9, 9), (11, 11), 0.05, True, (CARD,))
+NETWORK = NetworkFacts("net", "ab" * 32, 7, (227, 227))
+
+
+def page(*groups: Group, layout: str = "grid", networks: tuple[NetworkFacts, ...] = (NETWORK,)) -> Page:
+    sections = (Section("First", groups),)
+    return Page("<T>", layout, 5, "One.\n\nTwo & three.", "", networks, sections, "2026-01-01T00:00:00+00:00", "0")
+
+
+def page_of(*cards: Card, layout: str = "grid") -> Page:
+    return page(dataclasses.replace(GROUP, cards=cards), layout=layout)
 
 
 def layers() -> list[Layer]:
@@ -86,7 +104,7 @@ def _size(place: int) -> tuple[int, int]:
     return (160, 120) if place % 2 else (110, 150)
 
 
-def index(folder: Path, pictures: list[Path], k: int = 9) -> Path:
+def index(folder: Path, pictures: list[Path], k: int = 9, model: str = "resmem", weights: str = WEIGHTS) -> Path:
     """An index of random activations; unit 0 of each layer is never positive, unit 1 never varies."""
     folder.mkdir(parents=True)
     root = pictures[0].parent
@@ -128,7 +146,7 @@ def index(folder: Path, pictures: list[Path], k: int = 9) -> Path:
         folder / "stats.parquet"
     )
     _write(folder / "manifest.json", {
-        "kind": "memviz-index", "format": 2, "model": "resmem", "weights": WEIGHTS, "inputs": INPUTS,
+        "kind": "memviz-index", "format": 2, "model": model, "weights": weights, "inputs": INPUTS,
         "config": {
             "layers": [layer.to_dict() for layer in layers()], "k": k, "photographs": "0" * 64,
             "target": "memorability", "score_spec": {},

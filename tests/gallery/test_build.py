@@ -13,9 +13,11 @@ import pytest
 from PIL import Image
 
 import memviz
+from memviz.artefacts import Manifest
 from memviz.errors import RecipeError, StoreError
-from memviz.gallery import Recipe, missing, parse_recipe
+from memviz.gallery import Recipe, missing, parse_recipe, plan_gallery
 from memviz.gallery import build as building
+from memviz.gallery.describe import CROP_SIZE
 from memviz.index import Index, load_index
 from memviz.models import InputSpec
 from memviz.models.mean_image import MeanImage
@@ -46,18 +48,13 @@ def plain(built: Path) -> dict[str, Any]:
 
 def shown(plain: dict[str, Any]) -> dict[str, Any]:
     return {
-        unit["anchor"]: unit for section in plain["sections"] for group in section["groups"] for unit in group["units"]
+        card["anchor"]: card for section in plain["sections"] for group in section["groups"] for card in group["cards"]
     }
 
 
 def test_everything_is_there(built: Path, plain: dict[str, Any]) -> None:
-    assert {path.name for path in built.iterdir()} == {
-        "index.html",
-        "gallery.json",
-        "figure.png",
-        "figure.pdf",
-        "images",
-    }
+    names = {path.name for path in built.iterdir()}
+    assert names == {"index.html", "gallery.json", "manifest.json", "figure.png", "figure.pdf", "images"}
     pictures = [unit["picture"] for unit in shown(plain).values() if unit["picture"]]
     pictures += [photo["picture"] for unit in shown(plain).values() for photo in unit["photos"]]
     assert sorted(pictures) == sorted(f"images/{path.name}" for path in (built / "images").iterdir())
@@ -70,7 +67,7 @@ def test_units_are_what_index_and_renders_say(plain: dict[str, Any], index: Inde
     record = load_renders(renders / "alexnet.conv2").units[5]
     top = index.top("alexnet.conv2:5", 9)
     assert (unit["peak"], unit["mean"]) == (record.peak, record.mean)
-    assert unit["best"] == pytest.approx(top["value"].iloc[0])
+    assert [photo["value"] for photo in unit["photos"]] == pytest.approx(list(top["value"]))
     assert [photo["name"] for photo in unit["photos"]] == list(top["path"])
     assert [photo["prediction"] for photo in unit["photos"]] == pytest.approx(list(top["prediction"]))
 
@@ -93,13 +90,24 @@ def test_the_ring_marks_the_position_in_whole_pictures(plain: dict[str, Any], in
         assert photo["ring"] == pytest.approx([min(100, 100 * (32 * at + 0.5) / 227) for at in (x, y)], abs=0.01)
 
 
-def test_it_says_where_it_came_from(plain: dict[str, Any], index: Index) -> None:
-    assert plain["weights"] == fakes.WEIGHTS
-    assert plain["provenance"]["recipe"]["title"] == "T"
-    assert plain["provenance"]["renders"]["alexnet.conv2"]["seed"] == 0
-    assert plain["provenance"]["index"]["inputs"] == index.manifest.inputs
-    # The photographs' folder is not published.
-    assert str(index.photos) not in json.dumps(plain)
+def test_it_says_where_it_came_from(built: Path, index: Index, renders: Path) -> None:
+    manifest = Manifest.read(built, building.KIND, building.FORMAT)
+    assert (manifest.model, manifest.weights, manifest.inputs) == ("resmem", fakes.WEIGHTS, index.manifest.inputs)
+    assert (manifest.config["title"], manifest.config["render"]["steps"], manifest.seed) == ("T", 128, 0)
+    assert manifest.config["networks"][0]["photographs"] == 12
+    assert manifest.versions["memviz"] == memviz.__version__
+    made = load_renders(renders / "alexnet.conv2").manifest.created
+    assert manifest.result["renders"]["resmem alexnet.conv2"]["created"] == made
+    # Where the index and the photographs lie is not published.
+    for text in ("manifest.json", "gallery.json", "index.html"):
+        assert str(index.photos.parent) not in (built / text).read_text()
+
+
+def test_it_counts_its_units(built: Path, plain: dict[str, Any]) -> None:
+    result = Manifest.read(built, building.KIND, building.FORMAT).result
+    assert (result["units"], result["pictures"]) == (5, 4)
+    cards = [card for card in shown(plain).values() if card["picture"]]
+    assert result["succeed"] == sum(card["peak"] > max(0, card["photos"][0]["value"]) for card in cards)
 
 
 def test_of_a_mean_image_only_its_checksum_is_published(index: Index, renders: Path, tmp_path: Path) -> None:
@@ -113,43 +121,20 @@ def test_of_a_mean_image_only_its_checksum_is_published(index: Index, renders: P
     for path in made.glob("*/manifest.json"):
         path.write_text(json.dumps(json.loads(path.read_text()) | {"inputs": described}))
     page = gallery(tmp_path / "g", index=load_index(folder), renders=made)
-    published = json.loads((page.parent / "gallery.json").read_text())["provenance"]["index"]["inputs"]
+    published = json.loads((page.parent / "manifest.json").read_text())["inputs"]
     assert published["mean_image"] == {"sha256": hashlib.sha256(pixels.tobytes()).hexdigest()}
     assert (published["channels"], published["scale"]) == ("bgr", 255.0)
-    assert (page.parent / "gallery.json").stat().st_size < 100_000
-
-
-def test_again_replaces_the_gallery(built: Path, index: Index, renders: Path, tmp_path: Path) -> None:
-    out = shutil.copytree(built, tmp_path / "g")
-    (out / "images" / "old.png").touch()
-    gallery(out, index=index, renders=renders)
-    assert not (out / "images" / "old.png").exists()
-    assert [path.name for path in tmp_path.iterdir()] == ["g"]
-
-
-def test_whole_or_absent(
-    built: Path, index: Index, renders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupted(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    kept = shutil.copytree(built, tmp_path / "kept")
-    monkeypatch.setattr(building, "save_figures", interrupted)
-    for out in (tmp_path / "new", kept):
-        with pytest.raises(KeyboardInterrupt):
-            gallery(out, index=index, renders=renders)
-    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
-    assert (kept / "figure.pdf").exists()
+    assert (page.parent / "manifest.json").stat().st_size < 100_000
 
 
 def test_missing_renders_are_named(index: Index, tmp_path: Path) -> None:
     fakes.renders(tmp_path, {"alexnet.conv2": (0, 3)})
     with pytest.raises(StoreError) as raised:
         gallery(tmp_path / "g", index=index, renders=tmp_path)
-    assert "alexnet.conv2 (without units 4, 5)" in str(raised.value)
-    assert "resnet.layer4.2 (not rendered)" in str(raised.value)
+    assert f"alexnet.conv2 of resmem in {tmp_path}; resnet.layer4.2 of resmem in {tmp_path}" in str(raised.value)
     assert not (tmp_path / "g").exists()
-    assert [job.address for job in missing(recipe(), index, tmp_path)] == ["alexnet.conv2", "resnet.layer4.2"]
+    lacking = missing(plan_gallery(recipe(), index=index, renders=tmp_path))
+    assert [planned.layer.address for planned in lacking] == ["alexnet.conv2", "resnet.layer4.2"]
 
 
 @pytest.mark.parametrize(
@@ -166,9 +151,10 @@ def test_missing_renders_are_named(index: Index, tmp_path: Path) -> None:
     ],
 )
 def test_renders_of_another_look_are_refused(index: Index, renders: Path, render: dict[str, Any], field: str) -> None:
-    assert missing(recipe(), index, renders) == []
+    assert missing(plan_gallery(recipe(), index=index, renders=renders)) == []
+    other = plan_gallery(recipe(render={"size": 32, "steps": 128} | render), index=index, renders=renders)
     with pytest.raises(StoreError, match=re.escape(field)):
-        missing(recipe(render={"size": 32, "steps": 128} | render), index, renders)
+        missing(other)
 
 
 @pytest.mark.parametrize(
@@ -193,17 +179,6 @@ def test_a_picture_that_is_none_is_not_published(index: Index, renders: Path, tm
         gallery(tmp_path / "g", index=index, renders=other)
 
 
-def test_folders_that_hold_something_else_are_kept(index: Index, renders: Path, tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(StoreError, match=r"holds notes\.txt"):
-        gallery(tmp_path, index=index, renders=renders)
-    with pytest.raises(StoreError, match="lies in it"):
-        gallery(renders.parent, index=index, renders=renders)
-    (tmp_path / "file").write_text("mine")
-    with pytest.raises(StoreError, match="is a file"):
-        gallery(tmp_path / "file", index=index, renders=renders)
-
-
 def test_without_an_index(renders: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="names no index"):
         gallery(tmp_path / "g", renders=renders)
@@ -211,4 +186,29 @@ def test_without_an_index(renders: Path, tmp_path: Path) -> None:
 
 def test_crops_are_large_enough_for_dense_screens(built: Path, plain: dict[str, Any]) -> None:
     with Image.open(built / shown(plain)["alexnet.conv2:5"]["photos"][0]["picture"]) as crop:
-        assert crop.size == (building.CROP_SIZE, building.CROP_SIZE)
+        assert crop.size == (CROP_SIZE, CROP_SIZE)
+
+
+def test_photographs_that_moved(index: Index, renders: Path, tmp_path: Path) -> None:
+    saved = shutil.copytree(index.path, tmp_path / "index")
+    manifest = json.loads((saved / "manifest.json").read_text())
+    manifest["result"]["root"] = str(tmp_path / "gone")
+    (saved / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(StoreError, match="--photos"):
+        gallery(tmp_path / "g", index=saved, renders=renders)
+    moved = shutil.copytree(index.photos, tmp_path / "moved")
+    for given in (saved, load_index(saved)):
+        assert gallery(tmp_path / "g", index=given, renders=renders, photos=moved).is_file()
+
+
+def test_what_a_photographs_file_says_is_not_published(renders: Path, tmp_path: Path) -> None:
+    pictures = fakes.photos(tmp_path / "photos")
+    for path in pictures:
+        with Image.open(path) as photo:
+            exif = Image.Exif()
+            exif[0x013B] = "Jane Doe"
+            photo.save(path, comment=b"taken by Jane Doe", exif=exif, icc_profile=b"Jane Doe's profile")
+    page = gallery(tmp_path / "g", index=fakes.index(tmp_path / "index", pictures), renders=renders)
+    crops = list((page.parent / "images").glob("*.jpg"))
+    assert len(crops) == 45
+    assert not any(b"Jane" in path.read_bytes() for path in crops)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from dataclasses import replace
@@ -7,10 +8,12 @@ from pathlib import Path
 
 import matplotlib
 import pytest
+from fakes import CARD, page_of
 from PIL import Image
 
 import memviz
 from memviz.gallery import load_recipe
+from memviz.gallery.figure import save_figures
 from memviz.index import Index
 from memviz.rendering import RenderConfig
 
@@ -40,6 +43,17 @@ def test_pdf_embeds_its_fonts_as_type_42(built: Path) -> None:
     assert b"/CIDFontType2" in content
     assert b"/FontFile2" in content
     assert b"/Type3" not in content
+
+
+def test_a_plate_of_metres_is_coarser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("memviz.gallery.figure._HIGHEST", 900)
+    Image.new("RGB", (16, 16)).save(tmp_path / "images.png")
+    card = dataclasses.replace(CARD, picture="images.png")
+    page = page_of(*[card] * 40)
+    save_figures(page, tmp_path)
+    with Image.open(tmp_path / "figure.png") as image:
+        assert 890 <= image.height <= 900
+        assert image.info["dpi"][0] < 150
 
 
 def test_pyplot_is_not_touched() -> None:

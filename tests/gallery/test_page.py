@@ -2,25 +2,20 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from html import unescape
 from html.parser import HTMLParser
 
 import pytest
+from fakes import CARD, GROUP, NETWORK, PHOTO, page, page_of
 
-from memviz.gallery.page import Group, Page, Photo, Section, Unit, to_html
-
-PHOTO = Photo("images/top1.jpg", 'a "b" <i>&.jpg', 2.0, 0.81234, ring=(40.0, 60.0))
-UNIT = Unit("net.conv", 5, "net.conv:5", "a", "ok", "images/net.conv-0005.png", 4.6, 1.0, 2.0, (PHOTO,))
-
-
-def unit(peak: float | None, best: float | None, state: str = "ok") -> Unit:
-    return dataclasses.replace(UNIT, peak=peak, best=best, state=state)
+from memviz.gallery.html import to_html
+from memviz.gallery.page import Card, NetworkFacts, letters
 
 
-def page(*units: Unit, layout: str = "grid") -> Page:
-    group = Group("net.conv", "net@1", "Conv2d", False, 8, (9, 9), (11, 11), 0.05, units)
-    sections = (Section("First", (group,)),)
-    provenance = {"created": "2026-01-01T00:00:00+00:00", "versions": {"memviz": "0"}}
-    return Page("<T>", layout, 5, "One.\n\nTwo & three.", "", "net", "ab" * 32, "memorability", 7, sections, provenance)
+def card(peak: float | None, best: float, state: str = "ok") -> Card:
+    picture = CARD.picture if state in ("ok", "redirected") else None
+    photos = (dataclasses.replace(PHOTO, value=best),)
+    return dataclasses.replace(CARD, peak=peak, photos=photos, state=state, picture=picture)
 
 
 @pytest.mark.parametrize(
@@ -28,17 +23,17 @@ def page(*units: Unit, layout: str = "grid") -> Page:
     [
         (4.6, 2.0, "ok", "2.3× the best photograph", True),
         (4.6, 2.0, "redirected", "2.3× the best photograph", True),
-        (1.94, 2.0, "ok", "0.97× the best photograph", False),
-        (0.5, -0.2, "ok", "No photograph excites it, its picture does", True),
-        (0.5, 0.0, "ok", "No photograph excites it, its picture does", True),
+        (1.94, 2.0, "ok", "0.97× the best photograph, which excites it more", False),
+        (0.5, -0.2, "ok", "Its picture excites it, no photograph does", True),
+        (0.5, 0.0, "ok", "Its picture excites it, no photograph does", True),
         (-0.1, -0.2, "ok", "Neither picture nor photograph excites it", False),
-        (-0.1, 2.0, "ok", "Its own picture does not excite it", False),
-        (0.5, None, "ok", "No photograph to compare with", False),
-        (0.0, 2.0, "dead", "Dead: nothing to draw", False),
+        (-0.1, 2.0, "ok", "Photographs excite it, its picture does not", False),
+        (0.0, -0.1, "dead", "No picture: dead unit; no photograph excites it", False),
+        (3.0, 2.0, "not excited", "No picture: not excited; photographs excite it", False),
     ],
 )
-def test_verdict(peak: float, best: float | None, state: str, verdict: str, succeeds: bool) -> None:
-    made = unit(peak, best, state)
+def test_verdict(peak: float, best: float, state: str, verdict: str, succeeds: bool) -> None:
+    made = card(peak, best, state)
     assert (made.verdict, made.succeeds) == (verdict, succeeds)
 
 
@@ -51,11 +46,10 @@ def test_verdict(peak: float, best: float | None, state: str, verdict: str, succ
         (-1.0, 3.0, {"left": 0, "width": 25, "best": 100}),
         (-1.0, -2.0, {"left": 50, "width": 50, "best": 0}),
         (0.0, 0.0, None),
-        (1.0, None, None),
     ],
 )
-def test_the_bar_starts_at_zero(peak: float, best: float | None, bar: dict[str, float] | None) -> None:
-    assert unit(peak, best).bar == bar
+def test_the_bar_starts_at_zero(peak: float, best: float, bar: dict[str, float] | None) -> None:
+    assert card(peak, best).bar == bar
 
 
 class Elements(HTMLParser):
@@ -73,7 +67,7 @@ class Elements(HTMLParser):
 
 @pytest.mark.parametrize("layout", ["grid", "photographs", "branches"])
 def test_html_is_whole_and_accessible(layout: str) -> None:
-    html = to_html(page(UNIT, layout=layout))
+    html = to_html(page_of(CARD, layout=layout))
     elements = Elements(html)
     assert all(picture["alt"] for picture in elements.all("img"))
     assert not re.search(r"https?://|<script|url\(|@import", html)
@@ -86,24 +80,51 @@ def test_html_is_whole_and_accessible(layout: str) -> None:
 
 
 def test_names_are_escaped() -> None:
-    html = to_html(page(UNIT))
+    html = to_html(page_of(CARD))
     assert "<i>" not in html
     assert "<T>" not in html
     (link,) = [a for a in Elements(html).all("a") if "activation" in (a.get("title") or "")]
     assert link["title"] == 'a "b" <i>&.jpg, activation 2.00, predicted memorability 0.81'
 
 
-def test_a_dead_unit_is_a_labelled_tile() -> None:
-    dead = dataclasses.replace(UNIT, state="dead", picture=None, photos=())
-    html = to_html(page(dead))
-    assert "Dead unit" in html
-    assert "<img" not in html
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [("dead", "Its activation was the same on every picture"), ("not excited", "No gradient from this unit")],
+)
+def test_a_unit_without_a_picture_says_why(state: str, words: str) -> None:
+    html = to_html(page_of(card(0.0, 1.0, state)))
+    assert words in html
+    assert "Synthetic picture" not in html
 
 
 def test_what_is_noted() -> None:
-    html = to_html(page(unit(4.6, 2.0, "redirected")))
+    html = to_html(page_of(card(4.6, 2.0, "redirected")))
     assert "redirected gradient" in html
     assert "2.3× the best photograph" in html
     assert "11 px" in html
     assert 'style="left:40.0%;top:60.0%"' in html
-    assert "redirected gradient" not in to_html(page(UNIT))
+    assert "redirected gradient" not in to_html(page_of(CARD))
+
+
+def test_the_page_says_what_was_compared() -> None:
+    assert page(GROUP).compared in unescape(to_html(page_of(CARD)))
+    for words in ("preprocessing", "227 × 227 px", "repeated", "whose field lies inside the picture."):
+        assert words in page(GROUP).compared
+    whole = dataclasses.replace(GROUP, interior=False)
+    assert page(whole).compared.endswith("over all positions.")
+    assert page(GROUP, whole).compared.endswith("or, in layers that have no such position, over all positions.")
+
+
+def test_several_networks_are_told_apart() -> None:
+    other = NetworkFacts("other", "cd" * 32, 8, (224, 224))
+    groups = [dataclasses.replace(GROUP, network=name, target=f"{name} score") for name in ("net", "other")]
+    html = to_html(page(*groups, layout="branches", networks=(NETWORK, other)))
+    for name in ("net", "other"):
+        assert f'<span class="network">{name}</span>' in html
+        assert f"predicted {name} score 0.81" in html
+    assert "cdcdcdcdcdcd" in html
+    assert "227 × 227 px or 224 × 224 px" in html
+
+
+def test_letters_after_z() -> None:
+    assert (letters(703)[25:28], letters(703)[701:]) == (["z", "aa", "ab"], ["zz", "aaa"])
