@@ -27,7 +27,7 @@ from typing import Any, TypeVar
 from filelock import FileLock, Timeout
 
 from memviz.errors import StoreError
-from memviz.files import WRITING, provenance, read_json, remove_leftovers, replacing, write_json
+from memviz.files import WRITING, provenance, read_json, remove_leftovers, replacing, utf8_name, write_json
 
 MANIFEST, SHARDS, LOCK = "manifest.json", "shards", ".lock"
 # What two results must share to be the same; the rest tells when and with what one was made.
@@ -156,7 +156,9 @@ def claim(folder: Path, manifest: Manifest, words: Mapping[str, str] | None = No
 
 
 def check_folder(folder: Path) -> None:
-    """Refuses a path that cannot be a folder, because it, or what it lies in, is a file."""
+    """Refuses a path that cannot be a result's folder: it, or what it lies in, is a file, or its name is not UTF-8."""
+    if utf8_name(folder) != str(folder):
+        raise StoreError(f"The name of the folder {utf8_name(folder)} is not UTF-8. Give another folder.")
     for path in (folder, *folder.absolute().parents):
         if os.path.lexists(path):
             if not path.is_dir():

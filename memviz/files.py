@@ -22,6 +22,8 @@ from memviz.errors import StoreError
 
 # How names begin of files that are not whole; SIGKILL leaves them. Then come the host and the process.
 WRITING = ".writing-"
+# Of a path that differs from its `utf8_name`.
+MISNAMED = "its name is not UTF-8: rename it"
 _HOST = hashlib.blake2b(platform.node().encode(), digest_size=4).hexdigest()
 # Whether a process of another host still runs is not known here.
 _ABANDONED_SECONDS = 24 * 3600
@@ -123,6 +125,15 @@ def read_json(path: str | os.PathLike[str], kind: Any = Any) -> Any:
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, ValueError) as error:
         # A dataclass's own check of its values arrives here as a ValidationError, with its message.
         raise StoreError(f"{path} is damaged ({error}). Delete it and run the command again.") from error
+
+
+def utf8_name(path: str | os.PathLike[str]) -> str:
+    """A path as text that can be printed, and written into JSON and CSV: bytes that are not UTF-8 as `\\xe9`.
+
+    >>> utf8_name(os.fsdecode(b"caf\\xe9.png"))
+    'caf\\\\xe9.png'
+    """
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def provenance() -> dict[str, Any]:

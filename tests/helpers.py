@@ -4,12 +4,14 @@ import gc
 import logging
 import os
 import random
+import shutil
 import signal
 import sys
 import warnings
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -121,3 +123,13 @@ def _globals():
         "working directory": os.getcwd(),
         "global hooks": list(torch.nn.modules.module._global_forward_hooks),
     }
+
+
+def misnamed(folder, source):
+    """A copy of `source` in `folder` named café.png in Latin-1; skips where a file system has none such."""
+    path = Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.png"))
+    try:
+        shutil.copy(source, path)
+    except OSError:
+        pytest.skip("this file system has UTF-8 names only")
+    return path

@@ -210,3 +210,10 @@ def test_names_from_files_stay_inside(tmp_path, name):
 def test_the_manifest_is_plain_json(tmp_path):
     claim(tmp_path, HERE)
     assert json.loads((tmp_path / "manifest.json").read_text())["config"] == {"steps": 3, "deep": {"k": 1}}
+
+
+def test_a_folder_whose_name_is_not_utf8_is_refused(tmp_path):
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    with pytest.raises(StoreError, match=r"caf\\xe9 is not UTF-8. Give another folder"):
+        claim(folder, Manifest("memviz-test", 1))
+    assert not folder.exists()

@@ -32,6 +32,8 @@ def main() -> None:
         print(f"Warning: {message}", file=sys.stderr)
 
     warnings.showwarning = show
+    # A name that is not UTF-8, or a sign that the terminal's encoding lacks, must not end a command.
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     before = signal.signal(signal.SIGTERM, terminate)
     try:
         from memviz.cli.app import app

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from memviz.errors import ImageError
+from memviz.files import MISNAMED, utf8_name
 
 # The size at which Pillow itself refuses a file (twice its MAX_IMAGE_PIXELS): 0.7 GB once decoded.
 MAX_PIXELS = 178_956_970
@@ -43,8 +44,9 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
     EXIF rotation is applied; grayscale, palette and CMYK become RGB; 16 bits are scaled to 8 (65535 to 255);
     transparency is laid over white; an animation gives its first frame. Safe to call from several threads.
 
-    Raises `ImageError` with the file's name and the reason for whatever cannot be read: a missing, empty,
-    truncated or damaged file, a folder, another format, more than `MAX_PIXELS` pixels, or a side above `MAX_SIDE`.
+    Raises `ImageError` with the file's name and the reason for whatever cannot be read: a missing, empty, truncated or
+    damaged file, a folder, another format, a path that is not UTF-8, more than `MAX_PIXELS` pixels, or a side above
+    `MAX_SIDE`.
 
     >>> from PIL import Image
     >>> path = getfixture("tmp_path") / "clear.png"
@@ -64,10 +66,12 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
     # Pillow's readers meet damaged bytes with nearly any exception: struct.error, SyntaxError, MemoryError ...
     except Exception as error:
         reason = getattr(error, "strerror", None) or f"damaged ({str(error) or type(error).__name__})"
-    raise ImageError(f"{path}: {reason}")
+    raise ImageError(f"{utf8_name(path)}: {reason}")
 
 
 def _load(path: Path) -> Image.Image:
+    if utf8_name(path) != str(path):
+        raise ImageError(MISNAMED)  # no table, JSON or CSV file could name it
     if path.is_dir():
         raise ImageError("a folder, not a picture file")
     if path.exists() and not path.is_file():

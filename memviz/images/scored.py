@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from memviz.errors import ImageError
+from memviz.files import MISNAMED, utf8_name
 
 COLUMNS = ["path", "score", "source", "category", "file"]
 
@@ -82,10 +83,12 @@ def scored(
     dataset: dict[str, Any],
 ) -> pd.DataFrame:
     """Makes and checks the table of a data set in `folder`, whose `files` lie in its subfolder `pictures`."""
+    if utf8_name(root := os.path.abspath(folder / pictures)) != root:
+        raise ImageError(f"The photographs lie in {utf8_name(root)}: {MISNAMED}.")
     numbers = pd.to_numeric(scores, errors="coerce")
     table = pd.DataFrame({"score": numbers.astype("float64"), "source": sources, "category": categories})
     table["file"] = files.str.replace("\\", "/")
-    table.insert(0, "path", [os.path.abspath(folder / pictures / file) for file in table["file"]])
+    table.insert(0, "path", [os.path.abspath(os.path.join(root, file)) for file in table["file"]])
     if wrong := [f"{row.file} ({scores[row.Index]})" for row in table[~numbers.between(0, 1)].itertuples()]:
         raise ImageError(f"Scores must be numbers from 0 to 1. {first_of(wrong)}.")
     if slashed := sorted({source for source in table["source"] if "/" in source or not source}):

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from memviz.errors import ImageError
+from memviz.files import utf8_name
 from memviz.images.decode import open_image
 
 PREFETCH = 2  # batches read while the caller works on one
@@ -101,7 +102,7 @@ def _read(index: int, path: Path, prepare: Callable[[Image.Image], Tensor]) -> _
         image = open_image(path)
         return _Prepared(index, prepare(image), image.size)
     except ImageError as error:
-        return Failure(index, path, str(error).removeprefix(f"{path}: "))
+        return Failure(index, path, str(error).removeprefix(f"{utf8_name(path)}: "))
     except MemoryError:
         return Failure(index, path, "too large for the memory that is free")
 

@@ -16,7 +16,8 @@ import torch
 
 from memviz.artefacts import MANIFEST, Manifest, check_folder, claim, heal, locked, partial_folder, publish
 from memviz.errors import ImageError, LayerError, StoreError
-from memviz.index.photographs import MISNAMED, Photographs, originals
+from memviz.files import MISNAMED
+from memviz.index.photographs import Photographs, originals
 from memviz.index.query import Index, load_index
 from memviz.index.scan import ScanState, scan
 from memviz.index.store import FILES, FORMAT, KIND, IndexConfig, IndexResult, positive, write_tables

@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from memviz.errors import ImageError
-from memviz.files import sha256
+from memviz.files import MISNAMED, sha256, utf8_name
 from memviz.images import list_images
 from memviz.progress import Advance
-
-MISNAMED = "its name is not UTF-8: rename it"
 
 
 @dataclass(frozen=True)
@@ -43,10 +41,10 @@ class Photographs:
         """
         paths = tuple(Path(os.path.abspath(path)) for path in list_images(sources))
         root = Path(os.path.commonpath([path.parent for path in paths]))
-        if _shown(str(root)) != str(root):
-            raise ImageError(f"The photographs lie in {_shown(str(root))}: {MISNAMED}.")
+        if utf8_name(root) != str(root):
+            raise ImageError(f"The photographs lie in {utf8_name(root)}: {MISNAMED}.")
         names = [path.relative_to(root).as_posix() for path in paths]
-        shown = tuple(map(_shown, names))
+        shown = tuple(map(utf8_name, names))
         misnamed = frozenset(place for place, name in enumerate(names) if name != shown[place])
         return cls(root, paths, shown, misnamed)
 
@@ -90,7 +88,3 @@ def originals(hashes: list[str | None]) -> list[int]:
     """
     first: dict[str, int] = {}
     return [place if found is None else first.setdefault(found, place) for place, found in enumerate(hashes)]
-
-
-def _shown(name: str) -> str:
-    return os.fsencode(name).decode("utf-8", "backslashreplace")

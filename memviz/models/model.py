@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from memviz.errors import ModelError
+from memviz.files import utf8_name
 from memviz.images import list_images, stream
 from memviz.layers import ChannelsLast, LayerTable, evaluating, layer_table, private_copy
 from memviz.models.inputs import InputSpec
@@ -199,7 +200,7 @@ def score_table(found: Iterable[Scored], target: str | None) -> pd.DataFrame:
 def warn_unreadable(unreadable: dict[str, str], stacklevel: int = 3) -> None:
     """Warns of the files that were skipped, naming the first ten; `stacklevel` as in `warnings.warn`."""
     if unreadable:
-        named = "\n".join(f"  {path}: {reason}" for path, reason in list(unreadable.items())[:10])
+        named = "\n".join(f"  {utf8_name(path)}: {reason}" for path, reason in list(unreadable.items())[:10])
         more = f"\n  and {len(unreadable) - 10} more" if len(unreadable) > 10 else ""
         warnings.warn(f"{len(unreadable)} unreadable files were skipped:\n{named}{more}", stacklevel=stacklevel)
 

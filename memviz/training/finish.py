@@ -11,6 +11,7 @@ import torch
 
 from memviz.artefacts import Manifest
 from memviz.evaluation import evaluate
+from memviz.files import utf8_name
 from memviz.images import Split
 from memviz.images.split import SUBSETS
 from memviz.models import Model, ModelCard, save_trained
@@ -93,4 +94,4 @@ def _lineage(model: Model) -> dict[str, Any]:
     if model.card is None or model.folder is None:
         return {}
     made = {"data": model.card.data, "start": model.card.start, "distilled_from": model.card.distilled_from}
-    return {"folder": str(model.folder.absolute()), **made}
+    return {"folder": utf8_name(model.folder.absolute()), **made}

@@ -76,7 +76,7 @@ class Teacher:
         scores = pd.Series([math.nan if row < 0 else float(known.array[row]) for row in known.rows], dtype=float)
         if not scores.notna().any():
             raise TrainingError(f"None of the {len(self.paths)} photographs can be read; the first is {self.paths[0]}.")
-        paths = pd.Series(self.paths)[scores.notna()].reset_index(drop=True)
+        paths = pd.Series([path for path, score in zip(self.paths, scores, strict=True) if not math.isnan(score)])
         root = Path(os.path.commonpath([os.path.dirname(path) for path in paths]))
         return scored(
             root,

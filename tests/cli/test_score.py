@@ -2,6 +2,7 @@ import csv
 
 import numpy as np
 import pytest
+from helpers import misnamed
 from PIL import Image
 
 import memviz as library
@@ -125,3 +126,16 @@ def test_a_pass_that_fails_keeps_what_was_scored(memviz, tiny, photos, tmp_path,
     assert [line.count(".png") for line in printed.splitlines()] == [0, 1, 1, 1, 1]
     assert memviz(*command).code == 0
     assert not to_file or len(table.read_text().splitlines()) == 13
+
+
+@pytest.mark.filterwarnings("default::UserWarning")
+def test_names_that_are_not_utf8_are_named_and_skipped(memviz, tiny, photos, tmp_path):
+    strange = misnamed(photos, photos / "03.png")
+    table = strange.with_name(strange.stem + ".csv")
+    done = memviz("score", photos, "--model", tiny, "--weights", "random", "--csv", tmp_path / "scores.csv")
+    assert (done.code, done.out) == (0, f"12 photographs scored: {tmp_path}/scores.csv\n")
+    assert r"caf\xe9.png: its name is not UTF-8: rename it" in done.err
+    done = memviz("score", photos, "--model", tiny, "--weights", "random", "--csv", table)
+    assert done.code == 1
+    assert r"caf\xe9.csv.partial is not UTF-8. Give another folder." in done.err
+    assert memviz("score", strange, "--model", tiny, "--weights", "random").code == 1

@@ -6,10 +6,12 @@ import zlib
 
 import numpy as np
 import pytest
+import torch
+from helpers import misnamed
 from PIL import Image, ImageFile, ImageOps
 
 from memviz.errors import ImageError
-from memviz.images import decode, open_image
+from memviz.images import decode, open_image, stream
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -262,3 +264,14 @@ def test_threads_leave_the_warning_filters_alone(tmp_path, quarters):
         thread.join()
     open_image(tmp_path / "a.png")
     assert decode._MUTE not in warnings.filters
+
+
+def test_a_name_that_is_not_utf8_is_a_reason(tmp_path):
+    Image.new("RGB", (2, 2)).save(tmp_path / "plain.png")
+    strange = misnamed(tmp_path, tmp_path / "plain.png")
+    with pytest.raises(ImageError) as error:
+        open_image(strange)
+    assert str(error.value) == f"{tmp_path}/caf\\xe9.png: its name is not UTF-8: rename it"
+    [batch] = stream([strange, tmp_path / "plain.png"], lambda image: torch.zeros(3, 1, 1), batch_size=2)
+    assert batch.indices.tolist() == [1]
+    assert batch.failures[0].reason == "its name is not UTF-8: rename it"

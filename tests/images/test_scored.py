@@ -1,5 +1,6 @@
 import pandas as pd
 import pytest
+from helpers import misnamed
 
 from memviz.errors import ImageError
 from memviz.images.scored import check_readable, mixed, names, read_csv
@@ -113,3 +114,11 @@ def test_large_tables_are_quick(tmp_path):
     rows = pd.DataFrame({"path": [f"{number:08}.jpg" for number in range(60_000)], "score": 0.5})
     rows.to_csv(tmp_path / "a.csv", index=False)
     assert len(mixed(read_csv(tmp_path / "a.csv"))) == 60_000
+
+
+def test_a_folder_whose_name_is_not_utf8_is_refused_at_once(tmp_path):
+    folder = misnamed(tmp_path, csv(tmp_path, "path,score\na.jpg,0.5\n"))
+    folder.unlink()
+    folder.mkdir()
+    with pytest.raises(ImageError, match=r"The photographs lie in .*caf\\xe9.png: its name is not UTF-8"):
+        read_csv(csv(folder, "path,score\na.jpg,0.5\n"))

@@ -4,6 +4,7 @@ import os
 import pandas as pd
 import pytest
 import torch
+from helpers import misnamed
 from PIL import Image
 from torch import nn
 
@@ -119,3 +120,12 @@ def test_one_photograph_that_takes_all_memory_does_not_end_the_pass(photos, tmp_
     table = score_to_csv(brightness(), photos, tmp_path / "scores.csv")
     assert len(table) == 5
     assert table.attrs["unreadable"] == {f"{photos}/1.png": "too large for the memory that is free"}
+
+
+@pytest.mark.filterwarnings("ignore:1 unreadable")
+def test_names_that_are_not_utf8_are_unreadable(photos, tmp_path):
+    strange = misnamed(photos, photos / "5.png")
+    reasons = {str(strange): "its name is not UTF-8: rename it"}
+    for table in (score_to_csv(brightness(), photos, tmp_path / "scores.csv"), brightness().score(photos)):
+        assert table["memorability"].tolist() == pytest.approx(EXPECTED)
+        assert table.attrs["unreadable"] == reasons

@@ -4,7 +4,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import unchanged, undisturbed
+from helpers import misnamed, unchanged, undisturbed
 from PIL import Image
 from scipy.stats import spearmanr
 from tiny import Toy
@@ -174,3 +174,11 @@ def test_a_distillation_that_was_finished_needs_no_photographs_pass(photos, tmp_
     shutil.rmtree(tmp_path / "photos" / "more")
     with pytest.raises(StoreError, match=r"data\.photographs 24, not 12"):
         train(job("toy", Teacher(taught, photos), config), tmp_path / "out")
+
+
+@pytest.mark.filterwarnings("ignore:1 unreadable")
+def test_names_that_are_not_utf8_are_left_out(photos, tmp_path):
+    misnamed(photos, photos / "more/000.png")
+    table = Teacher(model(), photos).table(FeatureCache(tmp_path / "out"))
+    assert len(table) == 24
+    assert not table["file"].str.contains("caf").any()
