@@ -17,9 +17,11 @@ from typing import Any
 import pandas as pd
 
 from memviz.errors import TrainingError
+from memviz.files import MISNAMED, utf8_name
 from memviz.images import list_images
 from memviz.images.scored import scored
 from memviz.models import Model
+from memviz.models.model import warn_unreadable
 from memviz.training.cache import Array, FeatureCache, RecordKind
 
 CHUNK = 64  # photographs, after which an interrupted pass continues
@@ -43,8 +45,12 @@ class Teacher:
 
     @cached_property
     def paths(self) -> list[str]:
-        """The absolute paths of the photographs."""
-        return [os.path.abspath(path) for path in list_images(self.sources)]
+        """The absolute paths of the photographs. Names that are not UTF-8 are left out, with a warning."""
+        paths = [os.path.abspath(path) for path in list_images(self.sources)]
+        # Here, since the cache knows photographs by their contents, which are not what is wrong.
+        misnamed = {path: MISNAMED for path in paths if utf8_name(path) != path}
+        warn_unreadable(misnamed)
+        return [path for path in paths if path not in misnamed]
 
     def describe(self) -> dict[str, Any]:
         """What a model card says of the teacher."""
@@ -76,7 +82,7 @@ class Teacher:
         scores = pd.Series([math.nan if row < 0 else float(known.array[row]) for row in known.rows], dtype=float)
         if not scores.notna().any():
             raise TrainingError(f"None of the {len(self.paths)} photographs can be read; the first is {self.paths[0]}.")
-        paths = pd.Series([path for path, score in zip(self.paths, scores, strict=True) if not math.isnan(score)])
+        paths = pd.Series(self.paths)[scores.notna()].reset_index(drop=True)
         root = Path(os.path.commonpath([os.path.dirname(path) for path in paths]))
         return scored(
             root,

@@ -176,9 +176,9 @@ def test_a_distillation_that_was_finished_needs_no_photographs_pass(photos, tmp_
         train(job("toy", Teacher(taught, photos), config), tmp_path / "out")
 
 
-@pytest.mark.filterwarnings("ignore:1 unreadable")
 def test_names_that_are_not_utf8_are_left_out(photos, tmp_path):
     misnamed(photos, photos / "more/000.png")
-    table = Teacher(model(), photos).table(FeatureCache(tmp_path / "out"))
+    with pytest.warns(UserWarning, match=r"caf\\xe9.png: its name is not UTF-8: rename it"):
+        table = Teacher(model(), photos).table(FeatureCache(tmp_path / "out"))
     assert len(table) == 24
     assert not table["file"].str.contains("caf").any()
