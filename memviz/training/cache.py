@@ -1,10 +1,10 @@
-"""What was computed of photographs, kept on disk by their contents, for every training that reads them.
+"""A cache on disk of what is computed for each photograph, by the photograph's contents; trainings may share it.
 
-A folder that several trainings may share. `photographs.json` has the SHA-256 of each file that was read, with the size
-and the time of change by which it is known to be the same file still. For each kind of record there is a folder: its
-`manifest.json` says of what the numbers depend beside the photograph; `rows-0` holds the numbers, a row a photograph,
-and `keys-0` the SHA-256 of each row's photograph. Both only grow: a row counts when its key is written, which is after
-the row is, so that whatever interrupts a pass, the next continues it. Pruning begins the files of the next number.
+`photographs.json` has the SHA-256 of each file, with its size and modification time, by which an unchanged file is
+recognized. Each kind of record has a folder: its `manifest.json` states what the values depend on besides the
+photograph; `rows-0` holds the values, a row for each photograph, and `keys-0` the SHA-256 of each row's photograph.
+Both files are only appended to, first the row and then its key, and a row without a key is ignored: an interrupted pass
+is continued by the next. Pruning writes files with the next number.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ from memviz.progress import progress as show_progress
 
 KIND, FORMAT = "memviz-records", 1
 PHOTOGRAPHS, UNREADABLE = "photographs.json", "unreadable.json"
-SAVE_SECONDS = 10  # of work that a process that is killed may lose
+SAVE_SECONDS = 10  # the most work that is lost when a process is killed
 _KEY = 65  # bytes: a SHA-256 in hexadecimal digits, and a line break
 
 Array = npt.NDArray[Any]
-# Given the photographs that are missing, by index: batches of their rows, or of reasons why there is none.
+# From the indices of missing photographs: batches of their rows, or of the reasons why a photograph has none.
 Compute = Callable[[list[int]], Iterator[dict[int, Array | str]]]
 
 
 @dataclass(frozen=True)
 class RecordKind:
-    """What a row is.
+    """What the rows of a folder hold.
 
     Attributes:
-        what: it holds, as "pixels"; the beginning of the folder's name.
-        source: what it depends on beside the photograph, as plain data.
+        what: a word for it, such as "pixels", with which the folder's name begins.
+        source: what the values depend on besides the photograph, as plain data.
         shape, dtype: of a row.
     """
 
@@ -59,18 +59,18 @@ class RecordKind:
 
     @property
     def manifest(self) -> Manifest:
-        """By which the folder is known."""
+        """The folder's manifest."""
         config = {"what": self.what, "source": self.source, "shape": list(self.shape), "dtype": self.dtype}
         return Manifest(KIND, FORMAT, config=config)
 
     @property
     def name(self) -> str:
-        """Of the folder."""
+        """The folder's name."""
         return f"{self.what}-{digest(self.manifest.config)[:16]}"
 
     @property
     def row_bytes(self) -> int:
-        """Of a row on disk."""
+        """Bytes of a row on disk."""
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
@@ -79,7 +79,7 @@ class Records:
     """The records of a list of photographs; `records[indices]` reads those of several at once.
 
     Attributes:
-        array: (rows, ...), memory-mapped: the records of all photographs that the cache knows.
+        array: (rows, ...), memory-mapped: the records of all photographs in the cache.
         rows: (N,) int64, each photograph's row; -1 for one that cannot be read.
         unreadable: the reason by index.
     """
@@ -93,7 +93,7 @@ class Records:
         return found
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """By the file's path: processes that read ahead would else get copies of whole arrays."""
+        """Pickles the file's path: a data loader's processes would otherwise get copies of whole arrays."""
         assert isinstance(self.array, np.memmap)
         given = (str(self.array.filename), self.array.dtype.str, self.array.shape)
         return _reopened, (*given, self.rows, self.unreadable)
@@ -124,7 +124,7 @@ class FeatureCache:
     """A folder of records.
 
     Args:
-        folder: made where it is missing, when something is kept.
+        folder: created when the first record is stored.
         workers: threads that read files.
         progress: as in `train`.
     """
@@ -133,7 +133,7 @@ class FeatureCache:
         self.folder, self.workers, self.progress = Path(folder), workers, progress
 
     def identify(self, paths: Sequence[str]) -> Identified:
-        """Reads the files of which it is not known that they are unchanged."""
+        """Computes the SHA-256 of the files that are new or have changed."""
         known = self._known_files()
         states = [_state(path) for path in paths]
         names = [quote_from_bytes(os.fsencode(os.path.abspath(path))) for path in paths]
@@ -166,7 +166,7 @@ class FeatureCache:
         return Identified(list(paths), states, found, unreadable)
 
     def records(self, kind: RecordKind, photographs: Identified, compute: Compute, label: str) -> Records:
-        """The records of photographs; those that are not there yet are computed, once for all who wait for them.
+        """The records of photographs; missing ones are computed, once for all processes that wait for them.
 
         Raises:
             StoreError: the disk is too small.
@@ -193,7 +193,7 @@ class FeatureCache:
         return Records(array, rows, photographs.unreadable | reasons)
 
     def kinds(self) -> list[tuple[str, int, int]]:
-        """What there is: the name of each kind's folder, its photographs, and its bytes."""
+        """The name of each kind's folder, its number of photographs, and its size in bytes."""
         found = []
         for folder in self._folders():
             kind = _kind(folder)
@@ -201,9 +201,9 @@ class FeatureCache:
         return found
 
     def prune(self) -> int:
-        """Removes the records of photographs that are gone or were changed; gives the number of bytes freed.
+        """Removes the records of photographs that were deleted or changed, and returns the number of bytes freed.
 
-        Raises `StoreError` while a training adds to them; one that only reads is not disturbed.
+        Raises `StoreError` while a training adds records; trainings that only read are not affected.
         """
         freed = 0
         with locked(self.folder):
@@ -273,7 +273,7 @@ def _append(
 
 
 def _compact(folder: Path, kind: RecordKind, keys: list[str], rows: list[int]) -> None:
-    """Writes these rows as the files of the next number; a reader of the last ones keeps what it has open."""
+    """Writes these rows to files with the next number; a process that has the old files open can still read them."""
     number, old = _number(folder), (_rows(folder), _keys(folder))
     array = np.memmap(old[0], kind.dtype, "r", shape=(max(rows) + 1, *kind.shape))
     with replacing(folder / f"rows-{number + 1}") as temporary, temporary.open("wb") as file:
@@ -286,7 +286,7 @@ def _compact(folder: Path, kind: RecordKind, keys: list[str], rows: list[int]) -
 
 
 def _read(folder: Path, kind: RecordKind) -> tuple[list[str], dict[str, str]]:
-    """The photographs whose rows are whole, in the rows' order, and the reasons why others have none."""
+    """The keys of complete rows, in the rows' order, and the reasons why other photographs have none."""
     reasons, names, rows = folder / UNREADABLE, _keys(folder), _rows(folder)
     if not (names.is_file() and rows.is_file()):
         return [], read_json(reasons, dict[str, str]) if reasons.is_file() else {}
@@ -316,7 +316,7 @@ def _keys(folder: Path) -> Path:
 
 @contextmanager
 def _waiting(folder: Path) -> Iterator[None]:
-    """Waits until no other training that shares the cache computes the same, and says so."""
+    """Waits, with a warning, until no other training that shares the cache computes the same records."""
     with ExitStack() as stack:
         try:
             stack.enter_context(locked(folder))
@@ -336,7 +336,7 @@ def _check_room(folder: Path, needed: int) -> None:
 
 
 def _state(path: str | bytes) -> tuple[int, int]:
-    """Size and time of the last change, by which a file is known to be the one that was read before."""
+    """Size and modification time, by which an unchanged file is recognized."""
     try:
         status = os.stat(path)
     except OSError:

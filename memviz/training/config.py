@@ -1,4 +1,4 @@
-"""What decides the result of a training, and, apart from it, what it runs on."""
+"""The settings that decide the result of a training, and those of the machine it runs on."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DEFAULTS: Mapping[str, tuple[float, float]] = {"lars": (1e-3, 1e-4), "adamw": (1
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How a model is trained: the same values, photographs and weights at the start give the same result.
+    """How a model is trained. The same settings, photographs and initial weights give the same result.
 
     The loss is the mean squared error, and training stops early by the Spearman rank correlation on the validation
     subset, as in Needell and Bainbridge 2022, who give no values.
@@ -45,8 +45,8 @@ class TrainConfig:
         weight_decay: None takes the recipe's: 0.0001, 0.01 and none.
         batch_size: photographs in one step; with several devices, on each.
         epochs: at most; the paper's Table 1 counts 20.
-        steps_per_epoch: so many batches are an epoch, to try a training out; None takes all but an incomplete
-            last one: up to `batch_size` - 1 photographs are left out, on each device, and others in each epoch.
+        steps_per_epoch: batches in an epoch, for trying a training out; None takes all but an incomplete last one: up
+            to `batch_size` - 1 photographs are left out, on each device, and different ones in each epoch.
         patience: epochs without a better validation correlation after which training stops.
         flip: mirror each photograph with probability one half. There is no other augmentation: memorability is not
             preserved under cropping (the paper, Models).
@@ -146,7 +146,7 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class Runtime:
-    """What a training runs on, and who keeps its log; passed on to Lightning's `Trainer`.
+    """The machine that a training runs on, and its logger; passed on to Lightning's `Trainer`.
 
     Attributes:
         accelerator: "auto", "cpu", "gpu", "mps".
@@ -156,10 +156,10 @@ class Runtime:
             steps of 0.004 at 0.7 are coarse for a memorability.
         workers: threads that decode photographs, and, on a GPU, processes that read ahead.
         logger: beside `history.csv`, which is always written: "csv" (a row every ten steps), "tensorboard", or "wandb",
-            which is offline unless you are logged in to Weights & Biases.
+            which stays offline unless you are logged in to Weights & Biases.
         cache: a folder where decoded photographs (155 KB each at 227 px), frozen outputs (8 KB each for a ResNet) and
-            a teacher's scores are kept for other trainings; None keeps them in the training's own folder until it is
-            finished.
+            a teacher's scores are kept for other trainings; None keeps them in the training's own folder and removes
+            them when it is finished.
     """
 
     accelerator: str = "auto"
@@ -178,7 +178,7 @@ class Runtime:
 
     @property
     def device(self) -> torch.device:
-        """Where frozen submodules run: one device, of the kind that trains."""
+        """The device on which frozen submodules run: the first of the kind that is trained on."""
         import torch
 
         there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
@@ -190,7 +190,7 @@ class Runtime:
         return torch.device(kind)
 
     def to_dict(self) -> dict[str, Any]:
-        """What decides the result: devices, nodes, and the precision that "auto" stands for here."""
+        """What affects the result: devices, nodes, and the precision that "auto" selects on this machine."""
         precision = self.precision
         if precision == "auto":
             precision = "16-mixed" if self.device.type == "cuda" else "32-true"

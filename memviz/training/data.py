@@ -1,4 +1,4 @@
-"""The photographs of a training, divided and ready to be read."""
+"""The photographs of a training, split into subsets and read in batches."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from memviz.training.store import CACHE, LAST, NEAR_DUPLICATES, PHOTOGRAPHS, SPL
 
 
 class SubsetExamples(Dataset[Examples]):
-    """Examples of one subset of the split; a batch is read at once."""
+    """The examples of one subset of the split; a batch is read with one call."""
 
     def __init__(self, features: Features, rows: list[int], scores: list[float]) -> None:
         self.features = features
@@ -49,16 +49,16 @@ class SubsetExamples(Dataset[Examples]):
 
 
 class Photographs(LightningDataModule):
-    """Scored photographs: decoded once, divided into subsets, and served in seeded order.
+    """Scored photographs: decoded once, split into subsets, and read in a seeded order.
 
     Args:
-        job: of which they are; its data are read in each process, the first of which makes the files.
+        job: the training; its data are read in each process, and the first process writes the files.
         inputs: the network's preprocessing.
-        frozen: the submodules whose outputs are computed once, by address.
-        out: the training's folder, which gets `split.json` and `photographs.csv`.
+        frozen: by address, the submodules whose outputs are computed once.
+        out: the training's folder, where `split.json` and `photographs.csv` are written.
         progress: as in `train`.
 
-    `test` is the table of the test subset, which training does not read.
+    `test` is the table of the test subset, which is not read during training.
     """
 
     def __init__(
@@ -77,15 +77,15 @@ class Photographs(LightningDataModule):
         self.test = pd.DataFrame()
 
     def prepare_data(self) -> None:
-        """Decodes, runs the frozen submodules, and divides: whatever is not on disk yet; in the first process only."""
+        """Decodes, runs frozen submodules and draws the split, unless that is on disk; in the first process only."""
         if self.subsets:
             return
         table, features = self.opened
         readable = _readable(table, features)
-        # In this file's name, not in that of Lightning, which calls it.
+        # stacklevel 2: the warning is to name this file, not Lightning's, which calls this method.
         warn_unreadable({table["path"].iloc[row]: reason for row, reason in features.unreadable.items()}, stacklevel=2)
         if not (self.out / SPLIT).is_file():
-            # Of all photographs, also those that cannot be read: it is to be used with the same table again.
+            # The split includes photographs that cannot be read, so that it fits the same table again.
             drawn = self.job.split or draw_split(
                 table, self.out, self.job.config, self.job.runtime.workers, self.progress
             )
@@ -119,17 +119,17 @@ class Photographs(LightningDataModule):
         self.subsets, self.test = subsets, _readable(divided.subset(table, "test"), features)
 
     def train_dataloader(self) -> DataLoader[Examples]:
-        """Batches in an order that depends on the seed and the epoch."""
+        """Batches in an order given by the seed and the epoch."""
         dataset, size = self.subsets["train"], self.job.config.batch_size
-        # It has a generator of its own, and Lightning tells it the epoch.
+        # It has its own generator, and Lightning sets its epoch.
         sampler: DistributedSampler[Examples] = DistributedSampler(dataset, *self._share(), seed=self.job.config.seed)
-        # A last batch of one photograph would stop a batch norm that is trained.
+        # A batch norm in training mode fails on a batch of one photograph.
         return self._loader(dataset, sampler=sampler, batch_size=size, drop_last=len(sampler) > size)
 
     def val_dataloader(self) -> DataLoader[Examples]:
-        """Batches in the table's order, each photograph in one process only."""
+        """Batches in the table's order; each photograph is read by one process only."""
         dataset, (world, rank) = self.subsets["validation"], self._share()
-        # The processes meet at each batch: all have as many, one of them with a photograph more.
+        # The processes synchronize at each batch: all have the same number, some with one photograph more.
         count = math.ceil(len(dataset) // world / self.job.config.batch_size)
         batches = np.array_split(np.arange(rank, len(dataset), world), count)
         return self._loader(dataset, batch_sampler=[batch.tolist() for batch in batches])
@@ -153,7 +153,7 @@ class Photographs(LightningDataModule):
 
     @cached_property
     def opened(self) -> tuple[pd.DataFrame, Features]:
-        """The table, with the number of each `row` in the records, and the records."""
+        """The table, with a column `row` that numbers the rows of the records, and the records."""
         runtime = self.job.runtime
         cache = FeatureCache(runtime.cache or self.out / CACHE, runtime.workers, self.progress)
         table = self.job.table(cache)
@@ -166,7 +166,7 @@ class Photographs(LightningDataModule):
 
 
 def draw_split(table: pd.DataFrame, out: Path, config: TrainConfig, workers: int, progress: bool | None) -> Split:
-    """A split by the configuration; near-duplicates stay in one subset, and are listed in `out`."""
+    """Draws a split by the configuration; near-duplicates stay in one subset, and are listed in `out`."""
     alike = near_duplicates(table, workers=workers, progress=progress)
     with replacing(out / NEAR_DUPLICATES) as temporary:
         alike.to_csv(temporary, index=False)
@@ -174,7 +174,7 @@ def draw_split(table: pd.DataFrame, out: Path, config: TrainConfig, workers: int
 
 
 def _refuse_replaced(listed: pd.DataFrame, path: Path) -> None:
-    """Refuses photographs that are not those with which a training began, which `path` lists."""
+    """Refuses photographs whose contents differ from when the training began, as listed in `path`."""
     if not path.is_file():
         return
     begun = pd.read_csv(path, dtype=str, keep_default_na=False)

@@ -1,8 +1,8 @@
-"""What training reads of each photograph, computed once and kept in a `FeatureCache`.
+"""What training reads for each photograph, computed once and kept in a `FeatureCache`.
 
-That is the network's input, as 8-bit pixels after resizing and cropping, and the outputs of the submodules that are not
-trained, for the photograph and, where training flips, for its mirror image. Reading them back takes no decoding and no
-pass through those submodules.
+These are the network's input, as 8-bit pixels after resizing and cropping, and the outputs of the submodules that are
+not trained, for the photograph and, where training flips, for its mirror image. Epochs then need neither decoding nor
+a pass through those submodules.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from memviz.training.cache import Array, FeatureCache, Identified, RecordKind, R
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """What training reads of a table's photographs, row by row.
+    """What training reads for the photographs of a table, row by row.
 
     Attributes:
         pixels: (N, 3, H, W) uint8, red, green, blue.
@@ -45,7 +45,7 @@ class Features:
 
 
 def pixel_spec(inputs: InputSpec) -> InputSpec:
-    """The same resizing and cropping without any change of values: what is kept as 8 bits.
+    """The same resizing and cropping without normalization, whose result is stored as 8 bits.
 
     >>> pixel_spec(InputSpec(size=(8, 8), scale=255.0, mean=(1.0, 2.0, 3.0))).scale
     1.0
@@ -68,13 +68,13 @@ def compute_features(
     mirrored: bool = True,
     batch_size: int = 16,
 ) -> Features:
-    """Computes what the cache does not hold yet, and opens all of it.
+    """Computes what is missing in the cache, and opens the records.
 
     Args:
         table: of scored photographs.
         inputs: the network's preprocessing.
         frozen: by address, the submodules that are not trained; each maps inputs (N, 3, H, W) to one tensor.
-        cache: where the records are kept.
+        cache: where the records are stored.
         device: where the frozen submodules run.
         mirrored: also compute their outputs for the mirror images.
         batch_size: photographs in one pass.

@@ -1,4 +1,4 @@
-"""The end of a training: the test subset is evaluated, and the model saved with its card."""
+"""The end of a training: evaluates the test subset, and saves the model with its card."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def finish(
     """Evaluates the trained model on the test subset, and saves it with its card.
 
     Args:
-        job, manifest: what was asked for.
-        start: the model that it came from, which tells of its own past.
+        job, manifest: the training that was asked for.
+        start: the model it started from, whose own history goes into the card.
         trained: with the weights of the best epoch.
-        module: the training that is over.
-        photographs: those of the training.
+        module: the finished training.
+        photographs: the photographs of the training.
         out: the training's folder.
     """
     trained = trained.to(job.runtime.device)
@@ -70,7 +70,7 @@ def finish(
         warn_still(card.movement, [branch for branch in trained.branches if branch not in pretrained], stacklevel=5)
     test = photographs.test
     if len(test) > 1:
-        # By the card the report knows what to warn of.
+        # The report's warnings depend on the card.
         trained.card, trained.folder = card, out
         report = evaluate(trained, test, workers=job.runtime.workers, progress=photographs.progress)
         report.save(out / "test")
@@ -81,7 +81,7 @@ def finish(
 
 
 def _name(device: torch.device) -> str:
-    """Of the machine that computed.
+    """The name of the device that computed.
 
     >>> _name(torch.device("cpu")).startswith("CPU (")
     True
@@ -90,7 +90,7 @@ def _name(device: torch.device) -> str:
 
 
 def _lineage(model: Model) -> dict[str, Any]:
-    """What the card of another model that comes from this one says of its training, by which leakage is found."""
+    """What a descendant's card records of this model's training, so that leaked test photographs can be found."""
     if model.card is None or model.folder is None:
         return {}
     made = {"data": model.card.data, "start": model.card.start, "distilled_from": model.card.distilled_from}

@@ -1,4 +1,4 @@
-"""Lightning's loop around a network: checkpoints, history, loggers, and nothing left of it afterwards."""
+"""Lightning's training loop: checkpoints, history and loggers; global state is restored afterwards."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ from memviz.training.store import BEST, HISTORY, LAST
 def fit(
     job: TrainingJob, start: Model, photographs: Photographs, out: Path, progress: bool | None
 ) -> tuple[Regression, Trainer]:
-    """Trains `start`, in place, up to its last epoch; `out` gets the history and the checkpoints.
+    """Trains `start` in place, up to the last epoch; writes the history and the checkpoints to `out`.
 
-    Submodules whose outputs `photographs` have must be gone from `start`, see `without`.
+    Submodules whose outputs are cached in `photographs` must have been taken out of `start`, see `without`.
     """
     frozen = () if photographs.frozen else architecture(start.name).frozen
     with _quiet():
@@ -58,7 +58,7 @@ def _run(job: TrainingJob, module: Regression, photographs: Photographs, out: Pa
         accelerator=runtime.accelerator,
         devices=runtime.devices,
         num_nodes=runtime.nodes,
-        # The others wait while the first process decodes.
+        # The other processes wait while the first one decodes.
         strategy=DDPStrategy(timeout=timedelta(hours=24)) if several else "auto",
         precision=precision,
         max_epochs=_epochs(out / LAST, config),
@@ -67,7 +67,7 @@ def _run(job: TrainingJob, module: Regression, photographs: Photographs, out: Pa
         callbacks=[
             _History(out, progress is True and not bar),
             EarlyStopping("val_spearman", mode="max", patience=config.patience, check_finite=False),
-            # The best comes before the last: a run that continues from the last then knows of it.
+            # The best is saved before the last, so that a run that continues from the last has the best.
             *(
                 _Checkpoint(
                     out,
@@ -82,7 +82,7 @@ def _run(job: TrainingJob, module: Regression, photographs: Photographs, out: Pa
             ),
             *([TQDMProgressBar()] if bar else []),
         ],
-        # Slurm's own way to continue would keep a checkpoint from within an epoch, and prefer it for ever.
+        # Automatic requeueing would keep a checkpoint from within an epoch, and always prefer it.
         plugins=[_WholeFiles(), *([SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else [])],
         num_sanity_val_steps=0,
         log_every_n_steps=10,
@@ -99,15 +99,15 @@ def _run(job: TrainingJob, module: Regression, photographs: Photographs, out: Pa
         if isinstance(trainer.logger, WandbLogger) and trainer.is_global_zero:
             import wandb
 
-            wandb.finish()  # or the next training in this process would log into the same run
-    if trainer.is_global_zero:  # a training that was killed between its last checkpoint and its end has not written it
+            wandb.finish()  # otherwise the next training in this process would log into the same run
+    if trainer.is_global_zero:  # not yet written if a training was killed between its last checkpoint and its end
         _save_history(module.history, out)
     return trainer
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Lightning without advice, and nothing left of it: random state, logging, and the handler of Ctrl-C."""
+    """Silences Lightning's advice, and restores random state, logging, and the handler of Ctrl-C."""
     loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
     levels = [logger.level for logger in loggers]
     handler = signal.getsignal(signal.SIGINT)
@@ -118,7 +118,7 @@ def _quiet() -> Iterator[None]:
             warnings.filterwarnings("ignore", module=r"(pytorch_lightning|lightning_fabric|torchmetrics)\.")
             yield
     except SystemExit as end:
-        # What Lightning makes of Ctrl-C and of SIGTERM; a program's own end stays what it is.
+        # Lightning turns Ctrl-C and SIGTERM into SystemExit; one that the program raised itself passes.
         if isinstance(end, SIGTERMException) or isinstance(end.__context__, KeyboardInterrupt):
             raise KeyboardInterrupt from end
         raise
@@ -130,7 +130,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _epochs(last: Path, config: TrainConfig) -> int:
-    """How many epochs there are at most; those that are done, where a training that continues had stopped early."""
+    """The maximum number of epochs; where a training had already stopped early, the number that it has done."""
     if not last.is_file():
         return config.epochs
     history = torch.load(last, map_location="cpu", weights_only=True, mmap=True)["history"]
@@ -152,7 +152,7 @@ def _logger(runtime: Runtime, out: Path) -> Logger:
 
 
 class _Checkpoint(ModelCheckpoint):
-    """Knows the best epoch also after its folder was moved or renamed."""
+    """Finds the best epoch also after its folder was moved or renamed."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         here = str(Path(str(self.dirpath)) / f"{self.filename}.ckpt")
@@ -162,13 +162,13 @@ class _Checkpoint(ModelCheckpoint):
 
 
 class _WholeFiles(TorchCheckpointIO):
-    """Checkpoints that are whole or absent, also on another file system than that of temporary files."""
+    """Writes checkpoints atomically, also on another file system than that of temporary files."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         try:
             with replacing(path) as temporary:
                 torch.save(checkpoint, temporary)
-        except (OSError, RuntimeError) as error:  # torch's own, of a disk that is full
+        except (OSError, RuntimeError) as error:  # torch raises it when the disk is full
             reason = str(error).partition("\n")[0]
             raise StoreError(
                 f"{path} cannot be written ({reason}). Make room on its disk and give the same "
@@ -177,7 +177,7 @@ class _WholeFiles(TorchCheckpointIO):
 
 
 class _History(Callback):
-    """Writes the history after each epoch, and, where there is no bar, says how far the training is."""
+    """Writes the history after each epoch, and, without a progress bar, prints a line on it."""
 
     def __init__(self, out: Path, lines: bool) -> None:
         self.out, self.lines = out, lines
@@ -189,7 +189,7 @@ class _History(Callback):
         self._write(trainer, pl_module)
 
     def _write(self, trainer: Trainer, module: Any) -> None:
-        # One epoch later than it could be: after the checkpoint that holds the same rows.
+        # At the start of the next epoch: the checkpoint that holds the same rows has then been written.
         if not (trainer.is_global_zero and module.history):
             return
         _save_history(module.history, self.out)

@@ -1,4 +1,4 @@
-"""How weights that start at random are drawn."""
+"""Random initial weights."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from torchvision.models.resnet import Bottleneck
 
 from memviz.models import ScoreSpec
 
-# The spread of the last layer's weights: as good as none, so that all scores start at its bias.
+# The standard deviation of the last layer's weights: so small that all scores start near its bias.
 LAST_LAYER = 1e-3
-# So many units' worth of squared activations reach the last layer: with 64, MemNet learns at the default rate.
+# The squared activations before the last layer add up to those of 64 units: then MemNet learns at the default rate.
 FEATURES = 64
-# Beyond these a sigmoid is so flat that little would be learned from there.
+# Outside this range a sigmoid is so flat that little would be learned.
 STEEP = (0.01, 0.99)
 # Below this share of a layer's root mean square, a channel's spread is rounding.
 CONSTANT = 1e-5
 
 
 def initialize(module: nn.Module, seed: int, besides: Collection[str] = (), scale: float = 1.0) -> None:
-    """Draws the convolutions and fully connected layers of `module` anew, in place.
+    """Draws new weights for the convolutions and fully connected layers of `module`, in place.
 
     Weights are normal with the variance 2 / inputs, which keeps the mean square of activations from one layer with a
     ReLU to the next; biases are 0. Source: He, Zhang, Ren and Sun 2015, "Delving Deep into Rectifiers", equation 10.
@@ -35,7 +35,7 @@ def initialize(module: nn.Module, seed: int, besides: Collection[str] = (), scal
     Args:
         module: the network; its last fully connected layer gives the score, through a sigmoid if one follows.
         seed: of the weights; the global random state is not used.
-        besides: addresses of submodules that stay as they are.
+        besides: addresses of submodules that are left unchanged.
         scale: of the input's values, by which the first convolution's weights are divided.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -58,19 +58,19 @@ def initialize(module: nn.Module, seed: int, besides: Collection[str] = (), scal
 
 @torch.no_grad()
 def normalize(module: nn.Module, forward: Callable[[], object], besides: Collection[str] = ()) -> None:
-    """Rescales what `initialize` drew, in place, so that each channel has the mean 0 and the variance 1 on a batch.
+    """Rescales what `initialize` drew, in place, so that each channel has mean 0 and variance 1 on a batch.
 
-    What a channel gives to the pictures of one batch is measured over pictures and positions, and its weights and its
-    bias are changed accordingly; a channel that is the same everywhere stays as it is, and one without a bias keeps its
-    mean. The last hidden layer has the same share of that as in `initialize`, and the last layer stays as it was drawn.
+    Mean and variance are taken over pictures and positions. A channel that is constant on the batch is left unchanged,
+    and one without a bias keeps its mean. The last hidden layer is scaled by its width as in `initialize`, and the last
+    layer is left as it was drawn.
     Source: Krähenbühl, Doersch, Donahue and Darrell 2016, "Data-dependent Initializations of Convolutional Neural
     Networks", algorithm 1; after Mishkin and Matas 2015, "All you need is a good init", which scales whole layers.
 
     Args:
         module: the network, which `initialize` has drawn.
-        forward: runs it once, on the batch, in evaluation mode. Each layer sees what the layers before it give after
-            they were rescaled, so that one pass is enough.
-        besides: addresses of submodules that stay as they are.
+        forward: runs the network once on the batch, in evaluation mode. One pass is enough: each layer receives the
+            outputs of layers that are already rescaled.
+        besides: addresses of submodules that are left unchanged.
 
     Example:
         >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 8), nn.Linear(8, 1))
@@ -120,8 +120,8 @@ def _drawn(module: nn.Module, besides: Collection[str]) -> list[nn.Module]:
 def start_at(module: nn.Module, output: float) -> None:
     """Sets the bias of the last fully connected layer so that a network that was initialized gives about `output`.
 
-    With the mean of what it is to learn, the first steps do not go into finding that mean; of a network that starts
-    elsewhere they move all scores at once, the more the larger a photograph's activations.
+    Starting at the mean of the targets saves the first steps, which would otherwise shift all scores together, and most
+    those of photographs with large activations.
 
     >>> network = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 1), nn.Sigmoid())
     >>> initialize(network, seed=0)

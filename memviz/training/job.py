@@ -1,4 +1,4 @@
-"""What a training is asked to do, as one value: a command, a notebook and a cluster's task say the same with it."""
+"""A training as one value, which a command, a notebook and a task on a cluster share."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class Start:
     """The network before the first step.
 
     Attributes:
-        weights: to start from, as `load_model` takes them; None starts at random. Of a trained model's folder also
-            the architecture's options are taken.
+        weights: initial weights, as for `load_model`; None starts at random. From a trained model's folder the
+            architecture's options are taken too.
         mean: a mean image, as `load_model` takes it, for models that subtract one.
-        backbones: of a start at random, files of the pretrained submodules by address; those that are not named are
-            torchvision's, as in the paper. `{}` leaves all random, which is of use only for trying out.
-        options: of the architecture, as `{"head": "small"}` for m3m.
+        backbones: for a random start, files of the pretrained submodules by address; submodules that are not named are
+            torchvision's, as in the paper. `{}` leaves all of them random, which is useful only for trying out.
+        options: of the architecture, such as `{"head": "small"}` for m3m.
     """
 
     weights: str | Path | None = None
@@ -50,18 +50,18 @@ class Start:
             )
 
     def sources(self, name: str) -> dict[str, str]:
-        """Where each pretrained submodule of a model comes from, by address."""
+        """The source of each pretrained submodule of a model, by address."""
         theirs = architecture(name).backbones
         if isinstance(self.backbones, str):
             return {} if self.weights is not None else dict(theirs)
-        # One that is not named would stay random, and, where it is frozen, give nothing but noise.
+        # One that is not named would stay random, and, where it is frozen, give only noise.
         given = {**(theirs if self.backbones else {}), **self.backbones}
         return {address: str(source) for address, source in given.items()}
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingJob:
-    """A model that is to be trained, on what, and how.
+    """Which model is trained, on which data, and how.
 
     Attributes:
         model: one of `list_models()`. Of "resmem" the ResNet stays frozen, of "resmem-retrain" it does not.
@@ -87,7 +87,7 @@ class TrainingJob:
 
     @property
     def initialized(self) -> bool:
-        """Whether the network is drawn by `initialize`, and then starts at the mean of the training scores."""
+        """Whether the network is drawn by `initialize`, and so starts at the mean of the training scores."""
         return self.start.weights is None and self.config.initialization != "torch"
 
     def with_config(self, **changes: Any) -> TrainingJob:
@@ -117,7 +117,7 @@ class TrainingJob:
         return made
 
     def manifest(self, start: Model, kind: str = KIND) -> Manifest:
-        """All that decides the result, by which a folder is known to be this job's.
+        """Everything that affects the result, by which a folder is recognized as this job's.
 
         Args:
             start: what `untrained` gives.
@@ -148,7 +148,7 @@ class TrainingJob:
         )
 
     def table(self, cache: FeatureCache) -> pd.DataFrame:
-        """The scored photographs; of a teacher, after it has scored those that the cache does not know."""
+        """The scored photographs; a teacher first scores those that are not in the cache."""
         data = self.data
         return data.table(cache) if isinstance(data, Teacher) else data
 
@@ -160,7 +160,7 @@ class TrainingJob:
         return {"dataset": dict(data.attrs.get("dataset", {})), "photographs": len(data), "files": listed}
 
     def _check_target(self, start: Model) -> None:
-        """Refuses scores that are another model's kind; what a CSV's column means is not known."""
+        """Refuses scores of another quantity than the model predicts; of a CSV it may be unknown."""
         if isinstance(self.data, Teacher):
             target, other = self.data.model.target, self.data.model.target != start.target
         else:

@@ -1,4 +1,4 @@
-"""The network as Lightning trains it: loss, optimizer, and what is measured on the validation subset."""
+"""The network as a Lightning module: loss, optimizer, and validation."""
 
 from __future__ import annotations
 
@@ -37,24 +37,24 @@ class Examples(NamedTuple):
 
 
 class CachedOutput(nn.Module):
-    """Stands for a submodule whose output for the current batch is on disk."""
+    """Replaces a submodule whose output for the current batch is on disk."""
 
     def __init__(self) -> None:
         super().__init__()
         self.output: Tensor | None = None
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """The output that was set, whatever the pictures."""
+        """The output that was set; the pictures are ignored."""
         assert self.output is not None
         return self.output
 
 
 class Regression(LightningModule):
-    """A memorability network that is trained on the mean squared error.
+    """A memorability network, trained on the mean squared error.
 
     Args:
-        network: from inputs (N, 3, H, W) to one number a picture. It is changed: frozen submodules no longer need
-            gradients, and stay in evaluation mode, so that the statistics of their batch norms do not move.
+        network: maps inputs (N, 3, H, W) to one number a picture. It is changed: frozen submodules no longer require
+            gradients and stay in evaluation mode, so that the statistics of their batch norms do not change.
         inputs, score_spec: its preprocessing, and how its output becomes the score.
         frozen: addresses of the submodules that are not trained.
         config: the settings.
@@ -64,7 +64,7 @@ class Regression(LightningModule):
     `history` has a row for each epoch: epoch, step, train_mse, val_mse, val_spearman, seconds. `begun` has the trained
     layers' weights before the first step, by address, in the first process.
 
-    Frozen submodules whose outputs come with the examples do not run: the network holds a `CachedOutput` instead.
+    Frozen submodules whose outputs come with the examples are not run: the network has a `CachedOutput` in their place.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Regression(LightningModule):
         self.train_mse = MeanSquaredError()
         self.history: list[dict[str, float]] = []
         self.started = 0.0
-        # Lightning keeps the mode that it finds, and a network that was loaded is in evaluation mode.
+        # Lightning keeps the mode it finds, and a loaded network is in evaluation mode.
         self.train()
 
     def setup(self, stage: str) -> None:
@@ -114,13 +114,13 @@ class Regression(LightningModule):
         return self
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The recipe's optimizer for what is not frozen, with its learning rate along the steps."""
+        """The recipe's optimizer for what is not frozen, and its learning rate schedule."""
         chosen = optimizer(self.network, self.config)
         planned = schedule(chosen, self.config, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": chosen, "lr_scheduler": {"scheduler": planned, "interval": "step"}}
 
     def forward(self, examples: Examples, mirrored: Tensor | None = None) -> Tensor:
-        """The unclipped scores (N,); `mirrored` (N,) bool says which photographs are seen in the mirror."""
+        """The unclipped scores (N,); `mirrored` (N,) bool selects the photographs that are mirrored."""
         pictures = network_input(self.inputs, examples.pixels)
         if mirrored is not None:
             pictures = torch.where(mirrored[:, None, None, None], pictures.flip(-1), pictures)
@@ -136,7 +136,7 @@ class Regression(LightningModule):
         self.started = time.monotonic()
 
     def on_train_batch_start(self, batch: Examples, batch_idx: int) -> None:
-        """Seeds flips and dropout by the step, so that a training that continues draws what it would have drawn."""
+        """Seeds flips and dropout by the step, so that a resumed training draws the same values."""
         torch.manual_seed(hash((self.config.seed, self.global_step, self.global_rank)) % 2**63)
 
     def training_step(self, batch: Examples, batch_idx: int) -> Tensor:
@@ -153,7 +153,7 @@ class Regression(LightningModule):
         mse = float(self.train_mse.compute())
         self.train_mse.reset()
         measured = {name: float(self.trainer.callback_metrics[name]) for name in ("val_mse", "val_spearman")}
-        # The last step's loss is finite where what it made of the weights is not.
+        # The last step's loss may be finite although the weights after it are not.
         if not (math.isfinite(mse) and math.isfinite(measured["val_mse"])):
             raise DivergedError(
                 f"Training diverged in epoch {self.current_epoch + 1}: the mean squared error is {mse} on the training "
@@ -168,7 +168,7 @@ class Regression(LightningModule):
         )
 
     def validation_step(self, batch: Examples, batch_idx: int) -> None:
-        """Gathers predictions; in full precision, since 16 bits would make ties among them."""
+        """Collects predictions, in full precision, since 16 bits would produce ties."""
         with torch.autocast(self.device.type, enabled=False):
             predictions = self(batch)
         self.val_mse.update(predictions, batch.scores)
@@ -176,16 +176,16 @@ class Regression(LightningModule):
         self.log_dict({"val_mse": self.val_mse, "val_spearman": self.val_spearman}, prog_bar=True, on_epoch=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keeps the history in the checkpoint: after a crash it is that of the epochs that count."""
+        """Stores the history, so that after a crash it has the epochs of the checkpoint and no others."""
         checkpoint["history"] = self.history
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes the history back."""
+        """Restores the history."""
         self.history = list(checkpoint["history"])
 
 
 def without(network: nn.Module, addresses: Iterable[str]) -> dict[str, nn.Module]:
-    """Puts a `CachedOutput` in the place of each submodule, and returns the submodules."""
+    """Replaces submodules by `CachedOutput`s, and returns them by address."""
     submodules = {address: network.get_submodule(address) for address in addresses}
     replace_modules(network, {address: CachedOutput() for address in submodules})
     return submodules

@@ -1,4 +1,4 @@
-"""How far a training has moved a network's layers."""
+"""How far training has moved the weights of each layer."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
-# A filter w that moves by r |w| to the side answers what it answered, with a correlation of 1 / sqrt(1 + r ** 2), which
-# is .99995.
+# A filter w that moves by r |w| perpendicular to itself has responses that correlate with those at the start by
+# 1 / sqrt(1 + r ** 2), which is .99995.
 STILL = 0.01
 
 LAYERS = (nn.modules.conv._ConvNd, nn.Linear)
@@ -26,7 +26,7 @@ def trained_weights(network: nn.Module) -> dict[str, Tensor]:
 
 
 def movement(network: nn.Module, start: Mapping[str, Tensor]) -> dict[str, float]:
-    """By how much of its norm each layer's weight has moved from the `start`, by address.
+    """The distance of each layer's weight from the `start`, as a share of its norm there, by address.
 
     A layer that began at zero has moved by 1.
 
@@ -51,12 +51,11 @@ def movement(network: nn.Module, start: Mapping[str, Tensor]) -> dict[str, float
 
 
 def warn_still(moved: Mapping[str, float], branches: Iterable[str], stacklevel: int = 2) -> None:
-    """Warns of each branch that began at random and of which half of the layers have not moved by 1 % of their norm.
+    """Warns of each branch of which half of the layers have moved by less than 1 % of their norm.
 
-    The responses of a layer that moved by less have a correlation above .9999 with those at the start: what such a
-    branch gives are random features, whatever the score made of them is worth.
-
-    That a branch moved does not say that it learned: see experiments/learning.
+    `branches` began at random. The responses of a layer that moved by less have a correlation above .9999 with those at
+    the start, so the branch's features are still random. The converse does not hold: that a branch moved does not mean
+    that it learned, see experiments/learning.
 
     >>> warn_still({"alexnet.conv1": 0.3, "alexnet.conv2": 0.1}, ["alexnet"])
     """

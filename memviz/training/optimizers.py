@@ -1,4 +1,4 @@
-"""The optimizers that a training can choose by name, and how their rate rises and falls."""
+"""The optimizers of the recipes, and their learning rate schedules."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from memviz.training.config import TrainConfig
 
-# The share of the steps in which the rate rises to its full value.
+# The share of the steps during which the rate rises to its full value.
 WARM_UP = 0.1
 
 
@@ -48,7 +48,7 @@ class LARS(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Takes one step, and returns the loss of the closure; a layer without a gradient stays where it is."""
+        """Takes one step, and returns the loss of the closure; a layer without a gradient is left unchanged."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -75,13 +75,13 @@ def _norm(tensors: list[Any]) -> Tensor:
 
 
 def layers(network: nn.Module) -> list[list[nn.Parameter]]:
-    """The parameters that are trained, module by module."""
-    own = ([each for each in part.parameters(recurse=False) if each.requires_grad] for part in network.modules())
+    """The trained parameters, module by module."""
+    own = ([each for each in layer.parameters(recurse=False) if each.requires_grad] for layer in network.modules())
     return [parameters for parameters in own if parameters]
 
 
 def optimizer(network: nn.Module, config: TrainConfig) -> Optimizer:
-    """The optimizer of the configuration's recipe, for what is trained of the network.
+    """The optimizer of the configuration's recipe, for the trained parameters of the network.
 
     >>> optimizer(nn.Linear(3, 1), TrainConfig(recipe="paper")).__class__.__name__
     'SGD'
@@ -98,7 +98,7 @@ def optimizer(network: nn.Module, config: TrainConfig) -> Optimizer:
 
 
 def schedule(optimizer: Optimizer, config: TrainConfig, steps: int) -> LambdaLR:
-    """The learning rate along the `steps` of a training: constant in the paper's recipe.
+    """The learning rate over the `steps` of a training: constant in the paper's recipe.
 
     In the others it rises linearly over the first tenth and falls along a cosine to zero: early steps of full length
     would follow averages of squared gradients over a few batches (Goyal et al. 2017, section 2.2; Loshchilov and Hutter

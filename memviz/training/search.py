@@ -33,10 +33,10 @@ from memviz.training.module import without
 from memviz.training.store import BEST, HISTORY, LAST, claimed, remove
 
 STUDY, TRIALS, FIGURE = "study.db", "trials.csv", "search"
-# Optuna passes over trials that failed; from one that was pruned it learns to stay away.
+# Optuna ignores failed trials; from pruned ones it learns to avoid their settings.
 STATES: Mapping[TrialState, str] = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "failed"}
 SPREAD = 8
-TIE = 0.002  # of two rank correlations that are not told apart
+TIE = 0.002  # rank correlations that differ by no more count as equal
 
 
 def search(
@@ -56,7 +56,7 @@ def search(
 
     The folder `out` gets `trials.csv`, `search.png` and `.pdf` (the validation rank correlation along each trial),
     `split.json` and `photographs.csv`, `trials/NUMBER/history.csv`, and `study.db`, Optuna's own. The same call
-    continues where an earlier one ended, also by SIGKILL: within the trial, from its last whole epoch, to the same
+    continues where an earlier one ended, also by SIGKILL: within the trial, from its last complete epoch, to the same
     result. With more `trials` it adds to them. One process at a time may work in the folder.
 
     Args:
@@ -173,7 +173,7 @@ def _study(out: Path) -> Iterator[Study]:
 
 
 def _next(study: Study, ranges: Mapping[str, tuple[float, float]], seed: int) -> tuple[int, dict[str, float]]:
-    """The trial that was interrupted, or else a new one: its number, learning rate and momentum."""
+    """The number and the settings of the interrupted trial, or else of a new one."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         if trial.params.keys() == ranges.keys():
             return trial.number, dict(trial.params)
@@ -181,7 +181,7 @@ def _next(study: Study, ranges: Mapping[str, tuple[float, float]], seed: int) ->
     done = len(study.get_trials(deepcopy=False, states=tuple(STATES)))
     if done < SPREAD and not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
         study.enqueue_trial(_spread(ranges, seed)[done])
-    # A sampler for each trial, so that a search that continues draws what it would have drawn.
+    # A new sampler for each trial, so that a resumed search draws the same settings.
     own = int(np.random.SeedSequence([seed % 2**64, done]).generate_state(1)[0])
     study.sampler = TPESampler(seed=own, n_startup_trials=SPREAD)
     space: dict[str, BaseDistribution] = {
@@ -192,7 +192,7 @@ def _next(study: Study, ranges: Mapping[str, tuple[float, float]], seed: int) ->
 
 
 def _spread(ranges: Mapping[str, tuple[float, float]], seed: int) -> list[dict[str, float]]:
-    """As many settings as each range is divided into pieces, with one in each piece."""
+    """Settings of a Latin hypercube: each range is divided into as many intervals, with one setting in each."""
     random = np.random.default_rng(seed % 2**64)
     points: list[dict[str, float]] = [{} for _ in range(SPREAD)]
     for key, (low, high) in ranges.items():
@@ -236,7 +236,7 @@ def _train(
 
 
 def _remove_checkpoints(folder: Path) -> None:
-    """Of a trial that is over, only small files are kept."""
+    """Of a finished trial, only small files are kept."""
     remove([folder / LAST, folder / BEST])
     if folder.is_dir():
         remove_leftovers(folder)
@@ -267,7 +267,7 @@ def _row(trial: FrozenTrial, out: Path) -> dict[str, object]:
     folder = _folder(out, trial.number)
     path = folder / HISTORY
     history = pd.read_csv(path) if path.is_file() else pd.DataFrame()
-    # Where all are undefined there is no best epoch.
+    # If all correlations are undefined there is no best epoch.
     best_epoch = None if trial.value is None else history.loc[history["val_spearman"].idxmax()]
     return {
         "number": trial.number,
@@ -285,7 +285,7 @@ def _label(trial: Mapping[str, float] | pd.Series) -> str:
 
 
 def _draw(found: pd.DataFrame, out: Path, name: str) -> None:
-    """The figure, from the lowest learning rate to the highest, of the trials that did not fail; none without them."""
+    """Draws the figure of the trials that did not fail, if any, from the lowest learning rate to the highest."""
     logs, rates = {}, {}
     for _, trial in found[found["state"] == "finished"].sort_values("learning_rate").iterrows():
         label = _label(trial) if _label(trial) not in logs else f"{_label(trial)} ({trial['number']})"

@@ -1,4 +1,4 @@
-"""The folder of a training or a search: the names of its files, whose it is, and who may write there."""
+"""The folder of a training or a search: the names of its files, its manifest and its lock."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from memviz.artefacts import MANIFEST, Manifest, check_folder, claim, locked
 
 HISTORY, LAST, BEST, CACHE = "history.csv", "last.ckpt", "best.ckpt", "cache"
 SPLIT, PHOTOGRAPHS, NEAR_DUPLICATES = "split.json", "photographs.csv", "near_duplicates.csv"
-# What is compared by a checksum, which tells nobody anything.
+# Words for entries that are checksums, of which an error message would say nothing.
 _WORDS: Mapping[str, str] = {
     "weights": "other starting weights",
     "inputs.mean_image.float32": "another mean image",
@@ -25,24 +25,24 @@ _WORDS: Mapping[str, str] = {
 
 
 def first_process() -> bool:
-    """Whether this process is the one that writes; the others of a data-parallel training only compute."""
+    """Whether this is the process that writes; the others of a data-parallel training only compute."""
     rank: int = rank_zero_only.rank  # type: ignore[attr-defined]
     return rank == 0
 
 
 @contextmanager
 def claimed(out: Path, manifest: Manifest, begun: Iterable[str], provisional: Iterable[str] = ()) -> Iterator[None]:
-    """Makes `out` the folder of a run, or finds that it is, and keeps other runs out of it for the block.
+    """Claims `out` for a run, or checks that it is claimed for it, and locks it during the block.
 
-    A run that has not begun gives way to one with other settings, since nothing is lost: as where photographs were
-    missing. Each process of a data-parallel training compares, or those that are not refused would wait for the one
-    that is; only the first writes, and holds the lock.
+    A run that has not begun, for example because photographs were missing, is replaced by one with other settings,
+    since nothing is lost. Each process of a data-parallel training checks, since those that are not refused would wait
+    for the one that is; only the first writes, and holds the lock.
 
     Args:
         out: the folder.
         manifest: of the run.
-        begun: patterns of files, of which a run that has begun has one.
-        provisional: names of what a run that has not begun may have left, beside the split.
+        begun: patterns of files; a run has begun if one of them exists.
+        provisional: names of files, besides the split, that a run that has not begun may have left.
 
     Raises:
         StoreError: `out` holds another run, or other files, or is a file; or another process runs in it.
@@ -65,7 +65,7 @@ def claimed(out: Path, manifest: Manifest, begun: Iterable[str], provisional: It
 
 
 def confirm(out: Path, manifest: Manifest) -> None:
-    """Refuses a finished run that is another; what was finished on one machine may be looked at on another."""
+    """Refuses a finished run with another manifest; the machine may differ."""
     if (out / MANIFEST).is_file():
         there = Manifest.read(out, manifest.kind, manifest.format)
         manifest = replace(manifest, config={**manifest.config, "runtime": there.config.get("runtime")})
@@ -73,7 +73,7 @@ def confirm(out: Path, manifest: Manifest) -> None:
 
 
 def remove(paths: Iterable[Path]) -> None:
-    """Removes files and folders; those that are not there are none of its business."""
+    """Removes files and folders; missing ones are ignored."""
     for path in paths:
         if path.is_dir():
             shutil.rmtree(path)

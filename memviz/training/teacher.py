@@ -1,6 +1,6 @@
-"""Distillation: the scores of a model stand for people's, so that any folder of photographs can be learned from.
+"""Distillation: a model's scores replace people's, so that any folder of photographs can be used for training.
 
-Source: Hinton, Vinyals and Dean 2015, "Distilling the Knowledge in a Neural Network", here with a score in the place of
+Source: Hinton, Vinyals and Dean 2015, "Distilling the Knowledge in a Neural Network", here with a score instead of
 classes.
 """
 
@@ -24,7 +24,7 @@ from memviz.models import Model
 from memviz.models.model import warn_unreadable
 from memviz.training.cache import Array, FeatureCache, RecordKind
 
-CHUNK = 64  # photographs, after which an interrupted pass continues
+CHUNK = 64  # photographs; an interrupted pass loses no more
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Teacher:
     """A model whose scores of photographs are learned.
 
     Attributes:
-        model: with a score as output, as the published ResMem.
+        model: with a score as output, such as the published ResMem.
         sources: files and folders of photographs.
     """
 
@@ -53,7 +53,7 @@ class Teacher:
         return [path for path in paths if path not in misnamed]
 
     def describe(self) -> dict[str, Any]:
-        """What a model card says of the teacher."""
+        """What a model card records of the teacher."""
         return {
             "model": self.model.name,
             "weights": self.model.fingerprint(),
@@ -63,7 +63,7 @@ class Teacher:
         }
 
     def table(self, cache: FeatureCache) -> pd.DataFrame:
-        """The table of scored photographs; scores that `cache` has from an earlier call are not computed again.
+        """The table of scored photographs; scores that are in `cache` are not computed again.
 
         Files that cannot be read are left out, with a warning that names them.
         """

@@ -23,22 +23,22 @@ from memviz.training.store import BEST, CACHE, LAST, claimed, confirm, first_pro
 def train(job: TrainingJob, out: str | Path, progress: bool | None = None) -> Model:
     """Trains a memorability model, and evaluates it on the test subset.
 
-    The folder `out` gets `model.safetensors` and `card.json`, by which `load_model(out)` finds the model, `split.json`,
+    Writes `model.safetensors` and `card.json`, from which `load_model(out)` loads the model, `split.json`,
     `photographs.csv` (subset, score and SHA-256 of each), `history.csv` (a row an epoch) and `test/` (the evaluation).
-    A call that was interrupted, also by SIGKILL, continues from its last whole epoch when it is given again, to the
-    same result; one that was finished returns its model. One training at a time may run in a folder.
+    An interrupted call, also by SIGKILL, continues from its last complete epoch when it is repeated, to the same
+    result; a finished one returns its model. One training at a time may run in a folder.
 
-    Each photograph is seen in one crop and its score is not clipped in training, also where the best epoch is chosen;
-    the test subset is evaluated as `Model.score` does, which for memnet-caffe are ten crops and a clipped score.
+    In training and validation each photograph is seen in one crop and its score is not clipped; the test subset is
+    evaluated by `Model.score`, which for memnet-caffe takes ten crops and clips the score.
 
     Args:
-        job: what is trained, on what, and how.
+        job: the model, the data and the settings.
         out: the training's folder.
         progress: None shows it on a terminal, True also in a log, False never.
 
     Raises:
-        TrainingError: settings that are not possible, a teacher of something else than the model predicts, too few
-            photographs, or, as a `DivergedError`, a loss that is no longer a number.
+        TrainingError: impossible settings, a teacher of another quantity than the model predicts, too few photographs,
+            or, as a `DivergedError`, a loss that is no longer finite.
         StoreError: `out` is a file, holds another training, or one that is running; photographs were replaced since
             it began; or the disk is full.
         ImageError, ModelError, WeightsError: as where photographs and weights are read.

@@ -28,7 +28,7 @@ CPU = torch.device("cpu")
 
 
 class Counting(nn.Module):
-    """A submodule with a batch norm, which counts the pictures that it sees, and fails where it is told to."""
+    """A submodule with a batch norm that counts the pictures it gets, and can be made to fail."""
 
     seen = None
     fail_at = None
@@ -47,16 +47,21 @@ class Counting(nn.Module):
 
 
 @pytest.fixture
-def part(monkeypatch):
+def submodule(monkeypatch):
     monkeypatch.setattr(Counting, "seen", [])
     monkeypatch.setattr(Counting, "fail_at", None)
     return Counting()
 
 
 @pytest.fixture
-def run(table, tmp_path, part):
+def run(table, tmp_path, submodule):
     def run(mirrored=True, **changes):
-        given = {"table": table, "inputs": INPUTS, "frozen": {"part": part}, "folder": tmp_path / "cache"} | changes
+        given = {
+            "table": table,
+            "inputs": INPUTS,
+            "frozen": {"submodule": submodule},
+            "folder": tmp_path / "cache",
+        } | changes
         given["folder"] = FeatureCache(given["folder"])
         return compute_features(*given.values(), device=CPU, mirrored=mirrored, batch_size=4)
 
@@ -93,56 +98,56 @@ def test_inputs_of_caffe_to_float_rounding(few, run, image):
         torch.testing.assert_close(network_input(inputs, torch.tensor(given)[None])[0], wanted, rtol=0, atol=1e-4)
 
 
-def test_frozen_outputs_are_what_the_part_gives(table, run, part):
+def test_frozen_outputs_are_what_the_submodule_gives(table, run, submodule):
     inputs = replace(INPUTS, mean=(100.0, 110.0, 120.0), channels="bgr", scale=255.0)
-    part.train()
-    with unchanged(part), undisturbed():
+    submodule.train()
+    with unchanged(submodule), undisturbed():
         found = run(inputs=inputs)
-    part.eval()
+    submodule.eval()
     pictures = torch.stack([inputs.from_pil(open_image(path)) for path in table["path"]])
     with torch.no_grad():
-        wanted = torch.stack([part(pictures), part(pictures.flip(-1))], dim=1)
-    assert found.frozen["part"][:].shape == (40, 2, 4)
-    torch.testing.assert_close(torch.tensor(found.frozen["part"][:]), wanted)
+        wanted = torch.stack([submodule(pictures), submodule(pictures.flip(-1))], dim=1)
+    assert found.frozen["submodule"][:].shape == (40, 2, 4)
+    torch.testing.assert_close(torch.tensor(found.frozen["submodule"][:]), wanted)
     assert len({len(sha) for sha in found.sha256}) == 1
     assert found.unreadable == {}
 
 
-def test_mirror_images_only_where_they_are_needed(run, part, tmp_path):
+def test_mirror_images_only_where_they_are_needed(run, submodule, tmp_path):
     both = run()
-    part.seen.clear()
+    submodule.seen.clear()
     one = run(mirrored=False)
-    assert sum(part.seen) == 40 + 1
-    assert one.frozen["part"][:].shape == (40, 1, 4)
-    np.testing.assert_array_equal(one.frozen["part"][:][:, 0], both.frozen["part"][:][:, 0])
-    np.testing.assert_array_equal(run().frozen["part"][:], both.frozen["part"][:])
-    assert len(list((tmp_path / "cache").glob("part-*"))) == 2
+    assert sum(submodule.seen) == 40 + 1
+    assert one.frozen["submodule"][:].shape == (40, 1, 4)
+    np.testing.assert_array_equal(one.frozen["submodule"][:][:, 0], both.frozen["submodule"][:][:, 0])
+    np.testing.assert_array_equal(run().frozen["submodule"][:], both.frozen["submodule"][:])
+    assert len(list((tmp_path / "cache").glob("submodule-*"))) == 2
 
 
-def test_a_second_call_reads_from_disk(run, part, monkeypatch):
+def test_a_second_call_reads_from_disk(run, submodule, monkeypatch):
     first = run()
-    count = sum(part.seen)
+    count = sum(submodule.seen)
     assert count >= 80
     monkeypatch.setattr(features, "stream", lambda *args, **kwargs: pytest.fail("decoded again"))
     second = run()
-    assert sum(part.seen) - count <= 1  # a black picture, to know the shape
+    assert sum(submodule.seen) - count <= 1  # a black picture, to know the shape
     np.testing.assert_array_equal(first.pixels[:], second.pixels[:])
-    np.testing.assert_array_equal(first.frozen["part"][:], second.frozen["part"][:])
+    np.testing.assert_array_equal(first.frozen["submodule"][:], second.frozen["submodule"][:])
     assert (first.sha256, first.unreadable) == (second.sha256, second.unreadable)
 
 
 @pytest.mark.filterwarnings("ignore:Waiting for another training")
-def test_trainings_that_share_a_cache_compute_once(run, part, tmp_path):
+def test_trainings_that_share_a_cache_compute_once(run, submodule, tmp_path):
     with ThreadPoolExecutor(3) as pool:
         found = [done.result() for done in [pool.submit(run) for _ in range(3)]]
-    assert sum(part.seen) == 80 + 3  # each photograph and its mirror image once, and three times a black picture
+    assert sum(submodule.seen) == 80 + 3  # each photograph and its mirror image once, and three times a black picture
     for other in found[1:]:
-        np.testing.assert_array_equal(other.frozen["part"][:], found[0].frozen["part"][:])
+        np.testing.assert_array_equal(other.frozen["submodule"][:], found[0].frozen["submodule"][:])
 
 
-def test_waiting_is_told_once_and_only_where_there_is_something_to_wait_for(run, tmp_path, monkeypatch):
+def test_waiting_is_reported_once_and_only_if_records_are_missing(run, tmp_path, monkeypatch):
     run()
-    [folder] = (tmp_path / "cache").glob("part-*")
+    [folder] = (tmp_path / "cache").glob("submodule-*")
     with locked(folder):
         run()  # all is there
     (folder / "keys-0").rename(tmp_path / "keys-0")
@@ -168,7 +173,7 @@ def test_a_file_system_without_locks(run, monkeypatch):
     assert len(run().pixels.rows) == 40
 
 
-def test_what_a_record_depends_on(run, part, tmp_path):
+def test_what_a_record_depends_on(run, submodule, tmp_path):
     run()
     made = {path.name for path in (tmp_path / "cache").iterdir()}
 
@@ -179,25 +184,25 @@ def test_what_a_record_depends_on(run, part, tmp_path):
         return sorted(name.partition("-")[0] for name in added)
 
     assert new() == []
-    assert new(inputs=replace(INPUTS, mean=(0.5, 0.5, 0.5))) == ["part"]
-    assert new(inputs=replace(INPUTS, resize=20)) == ["part", "pixels"]
-    assert new(frozen={"other": part}) == ["other"]
-    part.norm.running_var += 1  # statistics are weights too
-    assert new() == ["part"]
+    assert new(inputs=replace(INPUTS, mean=(0.5, 0.5, 0.5))) == ["submodule"]
+    assert new(inputs=replace(INPUTS, resize=20)) == ["pixels", "submodule"]
+    assert new(frozen={"other": submodule}) == ["other"]
+    submodule.norm.running_var += 1  # statistics are weights too
+    assert new() == ["submodule"]
 
 
-def test_only_photographs_that_are_new_are_computed(table, run, part, tmp_path):
-    """In another order, one less, one touched, moved elsewhere: nothing. One changed: that one."""
+def test_only_photographs_that_are_new_are_computed(table, run, submodule, tmp_path):
+    """Another order, one less, one touched, moved: nothing is computed. One changed: only that one."""
     whole = run()
     files = {path: path.stat().st_size for path in (tmp_path / "cache").rglob("rows-0")}
 
     def count(**changes):
-        part.seen.clear()
+        submodule.seen.clear()
         found = run(**changes)
-        return found, sum(part.seen) - 1  # a black picture, to know the shape
+        return found, sum(submodule.seen) - 1  # a black picture, to know the shape
 
     found, passes = count(table=table.iloc[::-1].reset_index(drop=True))
-    np.testing.assert_array_equal(found.frozen["part"][:], whole.frozen["part"][:][::-1])
+    np.testing.assert_array_equal(found.frozen["submodule"][:], whole.frozen["submodule"][:][::-1])
     np.testing.assert_array_equal(found.pixels[[3, 0]], whole.pixels[[36, 39]])
     assert (passes, found.sha256) == (0, whole.sha256[::-1])
     assert count(table=table.iloc[1:].reset_index(drop=True))[1] == 0
@@ -227,48 +232,48 @@ def test_a_photograph_that_changes_while_it_is_read(table, run, monkeypatch):
 
 
 @pytest.mark.parametrize("seconds", [0, 1000])
-def test_an_interrupted_pass_continues(run, part, tmp_path, monkeypatch, seconds):
+def test_an_interrupted_pass_continues(run, submodule, tmp_path, monkeypatch, seconds):
     whole = run(folder=tmp_path / "whole")
     monkeypatch.setattr(cache_module, "SAVE_SECONDS", seconds)
-    part.seen.clear()
+    submodule.seen.clear()
     monkeypatch.setattr(Counting, "fail_at", 41)
     with pytest.raises(KeyboardInterrupt):
         run()
     monkeypatch.setattr(Counting, "fail_at", None)
-    part.seen.clear()
+    submodule.seen.clear()
     found = run()
-    assert sum(part.seen) == 1 + 40  # two for each of the twenty that were left
-    np.testing.assert_array_equal(found.frozen["part"][:], whole.frozen["part"][:])
+    assert sum(submodule.seen) == 1 + 40  # two for each of the twenty that were left
+    np.testing.assert_array_equal(found.frozen["submodule"][:], whole.frozen["submodule"][:])
 
 
-def test_what_sigkill_left_of_a_row_or_a_key_is_written_anew(run, part, tmp_path):
+def test_what_sigkill_left_of_a_row_or_a_key_is_written_anew(run, submodule, tmp_path):
     whole = run()
-    [folder] = (tmp_path / "cache").glob("part-*")
+    [folder] = (tmp_path / "cache").glob("submodule-*")
     rows, keys = folder / "rows-0", folder / "keys-0"
     os.truncate(keys, 30 * 65 + 20)  # the rows are there, the keys not yet, one of them half
     with rows.open("ab") as file:
         file.write(b"half")
-    part.seen.clear()
-    np.testing.assert_array_equal(run().frozen["part"][:], whole.frozen["part"][:])
-    assert sum(part.seen) == 1 + 2 * 10
+    submodule.seen.clear()
+    np.testing.assert_array_equal(run().frozen["submodule"][:], whole.frozen["submodule"][:])
+    assert sum(submodule.seen) == 1 + 2 * 10
     assert (rows.stat().st_size, keys.stat().st_size) == (40 * 2 * 4 * 4, 40 * 65)
 
 
-def test_a_file_that_was_cut_off_is_noticed_and_computed_again(run, part, tmp_path):
+def test_a_file_that_was_cut_off_is_noticed_and_computed_again(run, submodule, tmp_path):
     whole = run()
-    [folder] = (tmp_path / "cache").glob("part-*")
+    [folder] = (tmp_path / "cache").glob("submodule-*")
     os.truncate(folder / "rows-0", 15 * 2 * 4 * 4 + 5)
-    part.seen.clear()
+    submodule.seen.clear()
     with pytest.warns(UserWarning, match="rows-0 was cut off"):
         found = run()
-    assert sum(part.seen) == 1 + 2 * 25
-    np.testing.assert_array_equal(found.frozen["part"][:], whole.frozen["part"][:])
+    assert sum(submodule.seen) == 1 + 2 * 25
+    np.testing.assert_array_equal(found.frozen["submodule"][:], whole.frozen["submodule"][:])
 
 
-def test_pruning_keeps_what_is_still_there(table, run, part, tmp_path):
-    """Also for who has it open."""
+def test_pruning_keeps_what_is_still_there(table, run, submodule, tmp_path):
+    """Also for a process that has the records open."""
     whole = run()
-    wanted = whole.frozen["part"][:].copy()
+    wanted = whole.frozen["submodule"][:].copy()
     cache = FeatureCache(tmp_path / "cache")
     assert cache.prune() == 0
     gone, changed = table["path"][0], table["path"][1]
@@ -277,18 +282,18 @@ def test_pruning_keeps_what_is_still_there(table, run, part, tmp_path):
     freed = cache.prune()
     assert freed == 2 * (3 * 16 * 16 + 2 * 4 * 4)
     assert {count for _, count, _ in cache.kinds()} == {38}
-    np.testing.assert_array_equal(whole.frozen["part"][:], wanted)
-    part.seen.clear()
+    np.testing.assert_array_equal(whole.frozen["submodule"][:], wanted)
+    submodule.seen.clear()
     found = run(table=table.iloc[1:].reset_index(drop=True))
-    assert sum(part.seen) == 1 + 2
-    np.testing.assert_array_equal(found.frozen["part"][1:], wanted[2:])
+    assert sum(submodule.seen) == 1 + 2
+    np.testing.assert_array_equal(found.frozen["submodule"][1:], wanted[2:])
     for path in table["path"][1:]:
         os.unlink(path)
     cache.prune()
     assert cache.kinds() == []
 
 
-def test_unreadable_files_are_named_and_left_out(table, run, part):
+def test_unreadable_files_are_named_and_left_out(table, run, submodule):
     damaged = table["path"][3]
     with open(damaged, "wb") as file:
         file.write(b"no picture")
@@ -334,10 +339,10 @@ def test_damaged_notes(table, run, tmp_path, name, content):
         run()
 
 
-def test_a_part_that_gives_no_tensor(run):
+def test_a_submodule_that_gives_no_tensor(run):
     class Two(nn.Module):
         def forward(self, pictures):
             return {"out": pictures}
 
-    with pytest.raises(TrainingError, match="part gives a dict"):
-        run(frozen={"part": Two()})
+    with pytest.raises(TrainingError, match="submodule gives a dict"):
+        run(frozen={"submodule": Two()})

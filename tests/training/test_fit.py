@@ -112,7 +112,7 @@ print("done", model.card.metrics["epoch"])
 @pytest.mark.slow
 @pytest.mark.parametrize("cached", [True, False])
 def test_two_processes(table, tmp_path, cached):
-    """As one with batches of twice the size: the processes take every other photograph of the same order.
+    """The result equals that of one with batches of twice the size: each takes every other photograph of one order.
 
     24 of them make three steps; of the nine for validation one process takes five, the other four.
     """

@@ -24,7 +24,7 @@ stepped = Regression.training_step
 
 
 def assert_nearly(one, other, tolerance):
-    """The same errors in each epoch; not ranks, where two that are close may change places."""
+    """The same errors in each epoch; not the rank correlations, since close predictions may change places."""
     columns = ["epoch", "step", "train_mse", "val_mse"]
     found, wanted = (pd.read_csv(model.folder / "history.csv")[columns] for model in (one, other))
     pd.testing.assert_frame_equal(found, wanted, rtol=0, atol=tolerance)
@@ -54,7 +54,7 @@ def test_nearly_the_result_of_the_cpu(table, tmp_path, monkeypatch, precision, u
 
 
 @pytest.mark.parametrize("name", ["toy", "toy-retrain"])
-def test_it_goes_on(table, tmp_path, monkeypatch, name):
+def test_it_continues(table, tmp_path, monkeypatch, name):
     config, count = TrainConfig(**SETTINGS), []
     job = TrainingJob(name, table, config)
     whole = train(job, tmp_path / "whole")

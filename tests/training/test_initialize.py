@@ -30,7 +30,7 @@ def test_without_a_sigmoid_the_bias_is_the_score():
     assert network[-1].bias.item() == pytest.approx(0.4)
 
 
-def test_parts_besides_stay():
+def test_submodules_besides_are_left_unchanged():
     network = Toy()
     before = states(network)
     initialize(network, seed=0, besides=["resnet"])
@@ -52,7 +52,7 @@ def test_the_seed_decides_and_nothing_else():
 
 def test_signals_neither_vanish_nor_grow():
     torch.manual_seed(0)
-    layers = [part for _ in range(15) for part in (nn.Conv2d(32, 32, 3, padding=1), nn.ReLU())]
+    layers = [layer for _ in range(15) for layer in (nn.Conv2d(32, 32, 3, padding=1), nn.ReLU())]
     network = nn.Sequential(*layers, nn.Flatten(), nn.Linear(32 * 64, 1))
     pictures = torch.randn(4, 32, 8, 8)
     plain = network[:-2](pictures).pow(2).mean()

@@ -17,7 +17,7 @@ finishing = sys.modules["memviz.training.train"]
 
 @pytest.mark.parametrize("values", [[0.5, 0.4, 0.3, 0.9, 0.9], [0.1, 0.2, 0.3, 0.4, 0.5]])
 def test_killed_between_training_and_saving(table, tmp_path, monkeypatch, values):
-    """Whether it stopped early or after the last epoch: it is not trained further, and all is there."""
+    """Whether it stopped early or after the last epoch, it is not trained further, and every file is written."""
     config = changed(epochs=5, patience=2)
     with monkeypatch.context() as patch:
         pretend(patch, values)
@@ -58,7 +58,7 @@ train(job, out)
 
 @pytest.mark.parametrize(("how", "name"), [("SIGKILL", "toy-retrain"), ("SIGINT", "toy"), ("SIGTERM", "toy-retrain")])
 def test_killed_in_the_middle(table, tmp_path, monkeypatch, how, name):
-    """In the third epoch; the same call again continues, to the same result."""
+    """Killed in the third epoch; the repeated call continues, to the same result."""
     run(table, tmp_path / "whole", changed(epochs=5), name)
     stepped, steps = Regression.training_step, []
     if how == "SIGKILL":
@@ -83,7 +83,7 @@ def test_killed_in_the_middle(table, tmp_path, monkeypatch, how, name):
 
 
 def test_a_folder_that_was_moved_meanwhile(table, tmp_path, monkeypatch):
-    """The best epoch of before is still known."""
+    """The best epoch from before the move still counts."""
     values = [0.9, 0.1, 0.2, 0.3]
     pretend(monkeypatch, values)
     config = changed(epochs=4)
@@ -130,7 +130,7 @@ def test_every_recipe_continues_to_the_same_result(table, tmp_path, monkeypatch,
 
 
 def test_in_a_thread(table, tmp_path):
-    """Which may not set the handlers of signals."""
+    """A thread may not set signal handlers."""
     with ThreadPoolExecutor(1) as pool, undisturbed():
         model = pool.submit(run, table, tmp_path / "out").result()
     assert model.card.metrics["epoch"] >= 1

@@ -52,14 +52,14 @@ def test_a_table_that_says_nothing_of_itself(table, tmp_path):
 
 def test_pretrained_submodules_that_are_not_named_are_torchvisions(table, monkeypatch):
     changed_toy(monkeypatch, backbones={"resnet": "theirs", "alexnet": "theirs too"})
-    asked, parts = {}, Toy()
+    asked, pretrained = {}, Toy()
     monkeypatch.setattr(
         "memviz.models.weights.backbone_state",
-        lambda source, address: asked.setdefault(address, source) and parts.get_submodule(address).state_dict(),
+        lambda source, address: asked.setdefault(address, source) and pretrained.get_submodule(address).state_dict(),
     )
     start = TrainingJob("toy", table, SETTINGS, Start(backbones={"resnet": Path("mine")})).untrained()
     assert asked == {"resnet": "mine", "alexnet": "theirs too"}
-    assert torch.equal(start.module.alexnet[0].weight, parts.alexnet[0].weight)
+    assert torch.equal(start.module.alexnet[0].weight, pretrained.alexnet[0].weight)
     asked.clear()
     TrainingJob("toy", table, SETTINGS, Start(backbones={})).untrained()
     assert asked == {}

@@ -14,7 +14,7 @@ from memviz.training.features import network_input
 from memviz.training.module import CachedOutput, Examples, Regression, without
 from memviz.training.optimizers import optimizer as make_optimizer
 
-# torchmetrics' remark on memory, which `train` keeps from the user.
+# torchmetrics' note on memory, which `train` suppresses.
 pytestmark = pytest.mark.filterwarnings("ignore:Metric `SpearmanCorrcoef`")
 
 INPUTS = InputSpec(size=(16, 16), mean=(0.4, 0.5, 0.6), channels="bgr")
@@ -41,13 +41,13 @@ def step(module, optimizer, batch, number=0):
     return loss
 
 
-def test_all_but_frozen_parts_are_in_training_mode():
+def test_all_but_frozen_submodules_are_in_training_mode():
     """Also where the network was loaded, in evaluation mode, and after a validation."""
     for module in (regression(), regression().eval().train()):
-        assert {name for name, part in module.network.named_modules() if not part.training} == {
+        assert {name for name, submodule in module.network.named_modules() if not submodule.training} == {
             "resnet", "resnet.0", "resnet.1",
         }  # fmt: skip
-    assert all(part.training for part in regression(frozen=()).modules())
+    assert all(submodule.training for submodule in regression(frozen=()).modules())
 
 
 def test_dropout_drops():
@@ -99,18 +99,18 @@ def test_steps_are_those_of_plain_torch(frozen):
     torch.testing.assert_close(network.state_dict(), plain.state_dict())
 
 
-def test_frozen_outputs_that_are_known_give_the_same_gradients():
+def test_cached_outputs_of_frozen_submodules_give_the_same_gradients():
     network, other = Toy(), Toy()
     other.load_state_dict(network.state_dict())
     config = TrainConfig(flip=True)
     whole = regression(network, config=config)
     batch = examples(20)
-    parts = without(other, ["resnet"])
+    submodules = without(other, ["resnet"])
     assert isinstance(other.resnet, CachedOutput)
     pictures = network_input(INPUTS, batch.pixels)
     with torch.no_grad():
-        part = parts["resnet"].eval()
-        both = torch.stack([part(pictures), part(pictures.flip(-1))], dim=1)
+        resnet = submodules["resnet"].eval()
+        both = torch.stack([resnet(pictures), resnet(pictures.flip(-1))], dim=1)
     losses = []
     for module, given in ((whole, batch), (regression(other, (), config), batch._replace(frozen={"resnet": both}))):
         torch.manual_seed(3)  # of the flips

@@ -111,8 +111,8 @@ def test_a_state_that_was_saved_continues_exactly(recipe):
     half = small()
     again = optimizer(half, config)
     replanned = schedule(again, config, 8)
-    for part, state in zip((half, again, replanned), saved, strict=True):
-        part.load_state_dict(state)
+    for stateful, state in zip((half, again, replanned), saved, strict=True):
+        stateful.load_state_dict(state)
     descend(half, again, 4, replanned)
     for mine, wanted in zip(half.parameters(), whole.parameters(), strict=True):
         assert torch.equal(mine, wanted)

@@ -17,7 +17,7 @@ finishing = sys.modules["memviz.training.train"]
 
 
 def test_photographs_that_were_replaced_meanwhile(table, tmp_path, monkeypatch):
-    """Not where nothing was learned yet, nor where a file was only touched."""
+    """Refused, unless nothing was learned yet or a file was only touched."""
     with monkeypatch.context() as patch:
         patch.setattr(Regression, "training_step", lambda *args: (_ for _ in ()).throw(MemoryError))
         with pytest.raises(MemoryError):
@@ -36,7 +36,7 @@ def test_photographs_that_were_replaced_meanwhile(table, tmp_path, monkeypatch):
     run(table, tmp_path / "out")
 
 
-def test_doubles_in_two_sources_stay_together(tmp_path, originals):
+def test_near_duplicates_in_two_sources_stay_together(tmp_path, originals):
     """A photograph in both data sets, in the second at another quality, is in one subset."""
     doubled = ["coffee.png", "rocket.jpg", "chelsea.png", "astronaut.png"]
     for source, quality in (("one", 95), ("two", 60)):
@@ -52,10 +52,10 @@ def test_doubles_in_two_sources_stay_together(tmp_path, originals):
     for seed in range(3):
         out = tmp_path / f"out{seed}"
         run(table, out, changed(epochs=1, split_seed=seed))
-        parts = pd.read_csv(out / "photographs.csv").set_index("name")["subset"]
-        assert parts.index.is_unique
+        subsets = pd.read_csv(out / "photographs.csv").set_index("name")["subset"]
+        assert subsets.index.is_unique
         for name in doubled:
-            assert parts[f"one/{name}.jpg"] == parts[f"two/{name}.jpg"]
+            assert subsets[f"one/{name}.jpg"] == subsets[f"two/{name}.jpg"]
         pairs = pd.read_csv(out / "near_duplicates.csv")
         assert len(pairs) >= len(doubled)
 
@@ -73,22 +73,22 @@ def test_no_test_subset(table, tmp_path):
 
 @pytest.mark.parametrize("given", [True, False])
 def test_unreadable_photographs_are_left_out(table, tmp_path, given):
-    """Also of the card's counts; the split has them, so that it goes with the whole table."""
+    """They do not count in the card either; the split has them, so that it fits the whole table."""
     drawn = split(table, fractions=SETTINGS.fractions)
-    for part in ("train", "validation", "test"):
-        Path(tmp_path / "photos" / getattr(drawn, part)[0].removeprefix("bright/")).write_bytes(b"no picture")
+    for subset in ("train", "validation", "test"):
+        Path(tmp_path / "photos" / getattr(drawn, subset)[0].removeprefix("bright/")).write_bytes(b"no picture")
     with pytest.warns(UserWarning, match=r"3 unreadable files were skipped:\n.*\.png"):
         model = run(table, tmp_path / "out", split=drawn if given else None)
     saved = Split.load(tmp_path / "out" / "split.json")
-    parts = {part: saved.subset(table, part) for part in ("train", "validation", "test")}
-    assert sum(map(len, parts.values())) == 40
+    subsets = {name: saved.subset(table, name) for name in ("train", "validation", "test")}
+    assert sum(map(len, subsets.values())) == 40
     if given:
         assert saved == drawn
     listed = pd.read_csv(tmp_path / "out" / "photographs.csv")["subset"].value_counts()
     assert model.card.data["photographs"] == listed.sum() == 37
-    for part in parts:
-        readable = sum(Path(path).read_bytes() != b"no picture" for path in parts[part]["path"])
-        assert model.card.split[part] == listed[part] == readable
+    for subset in subsets:
+        readable = sum(Path(path).read_bytes() != b"no picture" for path in subsets[subset]["path"])
+        assert model.card.split[subset] == listed[subset] == readable
     assert len(pd.read_csv(tmp_path / "out" / "test" / "predictions.csv")) == listed["test"]
 
 

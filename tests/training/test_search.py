@@ -37,7 +37,7 @@ def run(table, out, trials=2, config=QUICK, name="toy-retrain", split=None, runt
 
 @pytest.fixture
 def folder(tmp_path):
-    """Signs that an URL would take apart."""
+    """Characters that have a meaning in a URL."""
     return tmp_path / "a {search}? #%25"
 
 
@@ -77,15 +77,15 @@ def test_trials_share_the_split_and_the_photographs(table, tmp_path, monkeypatch
     found = run(table, tmp_path / "out", runtime=Runtime("cpu", cache=tmp_path / "cache"))
     assert sorted(read) == sorted(table["path"])
     assert len([*tmp_path.rglob("split.json")]) == len([*tmp_path.rglob("photographs.csv")]) == 1
-    parts = Split.load(tmp_path / "out/split.json")
-    assert [len(parts.train), len(parts.validation), len(parts.test)] == [24, 8, 8]
-    again = run(table, tmp_path / "given", split=parts, runtime=Runtime("cpu", cache=tmp_path / "cache"))
+    subsets = Split.load(tmp_path / "out/split.json")
+    assert [len(subsets.train), len(subsets.validation), len(subsets.test)] == [24, 8, 8]
+    again = run(table, tmp_path / "given", split=subsets, runtime=Runtime("cpu", cache=tmp_path / "cache"))
     pd.testing.assert_frame_equal(again, found)
     assert len(read) == len(table)
 
 
 @pytest.mark.parametrize("cached", [True, False])
-def test_frozen_parts_run_once_for_all_trials(table, tmp_path, cached):
+def test_frozen_submodules_run_once_for_all_trials(table, tmp_path, cached):
     config = TrainConfig.from_dict(QUICK.to_dict() | {"cache_frozen": cached})
     found = run(table, tmp_path / "out", 3, config, "toy")
     assert len([*tmp_path.rglob("resnet-*")]) == cached
@@ -141,7 +141,7 @@ search(job, {out!r}, trials=3, progress=False)
 
 
 def test_killed_in_the_middle_of_a_trial(table, tmp_path):
-    """The search continues within the trial, to the table of one that was never interrupted."""
+    """The search continues within the trial, to the same table as without the interruption."""
     config = TrainConfig.from_dict(QUICK.to_dict() | {"epochs": 12, "patience": 12})
     whole = run(table, tmp_path / "whole", trials=3, config=config)
     out = tmp_path / "out"
@@ -189,7 +189,7 @@ def _interrupt(module):
 
 
 @pytest.mark.parametrize("ends", ["early", "at its last epoch"])
-def test_killed_after_training_and_before_it_was_told(table, tmp_path, monkeypatch, ends):
+def test_killed_after_training_and_before_it_was_reported(table, tmp_path, monkeypatch, ends):
     config = TrainConfig.from_dict(QUICK.to_dict() | {"epochs": 6, "patience": 1 if ends == "early" else 6})
     rates = (1e-7, 1e-6) if ends == "early" else (1e-3, 1e-2)
     whole = run(table, tmp_path / "whole", trials=2, config=config, learning_rate=rates)
@@ -204,7 +204,7 @@ def test_killed_after_training_and_before_it_was_told(table, tmp_path, monkeypat
     pd.testing.assert_frame_equal(run(table, out, trials=2, config=config, learning_rate=rates), whole)
 
 
-def test_killed_after_it_was_told_leaves_no_checkpoints(table, tmp_path, monkeypatch):
+def test_killed_after_it_was_reported_leaves_no_checkpoints(table, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(module, "_remove_checkpoints", _killed)
         with pytest.raises(SystemError):

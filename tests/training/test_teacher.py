@@ -131,7 +131,7 @@ def test_who_cannot_teach(photos, tmp_path):
 
 
 def test_distillation(photos, tmp_path):
-    """A toy learns what a toy says; the card tells from whom, and how well on photographs that it has not seen."""
+    """A toy learns a toy's scores; the card names the teacher, and the result on unseen photographs."""
     taught = model(20.0)
     out, config = tmp_path / "out", TrainConfig(recipe="paper", epochs=60, batch_size=8, learning_rate=0.5, patience=60)
     with unchanged(taught.module), undisturbed():
@@ -144,9 +144,9 @@ def test_distillation(photos, tmp_path):
     np.testing.assert_allclose(test["score"], scores, rtol=1e-6)
     learned = student.score(list(test["path"]))["memorability"]
     assert student.card.metrics["test_spearman"] == pytest.approx(spearmanr(scores, learned).statistic)
-    train_part = listed[listed["subset"] == "train"]
-    learned = student.score(list(train_part["path"]))["memorability"]
-    assert spearmanr(train_part["score"], learned).statistic > 0.8
+    trained = listed[listed["subset"] == "train"]
+    learned = student.score(list(trained["path"]))["memorability"]
+    assert spearmanr(trained["score"], learned).statistic > 0.8
     assert memviz.load_model(out).card.distilled_from == student.card.distilled_from
 
 

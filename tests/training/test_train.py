@@ -45,9 +45,9 @@ def test_the_folder(table, tmp_path):
     assert list(listed) == ["name", "path", "subset", "score", "sha256"]
     assert listed["name"].tolist() == ("bright/" + table["file"]).tolist()
     np.testing.assert_allclose(listed["score"], table["score"])
-    for part, count in {"train": 24, "validation": 8, "test": 8}.items():
-        assert set(listed["name"][listed["subset"] == part]) == set(getattr(divided, part))
-        assert len(getattr(divided, part)) == count
+    for subset, count in {"train": 24, "validation": 8, "test": 8}.items():
+        assert set(listed["name"][listed["subset"] == subset]) == set(getattr(divided, subset))
+        assert len(getattr(divided, subset)) == count
     wanted = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in listed["path"]]
     assert listed["sha256"].tolist() == wanted
 
@@ -100,7 +100,7 @@ def test_the_same_call_again_returns_at_once(table, tmp_path, monkeypatch):
 
 def test_the_same_seed_gives_the_same_and_another_another(table, tmp_path):
     for out, seed in (("one", 0), ("same", 0), ("other", 1)):
-        torch.manual_seed(len(out))  # of no account
+        torch.manual_seed(len(out))  # has no effect
         run(table, tmp_path / out, changed(seed=seed))
     assert_same_result(tmp_path / "one", tmp_path / "same")
     assert not torch.equal(*(weights(tmp_path / out)["alexnet.0.weight"] for out in ("one", "other")))
