@@ -35,14 +35,12 @@ Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps; 'auto' takes 
 BatchSize = Annotated[int, typer.Option(min=1, help="Photographs in one forward pass.")]
 Workers = Annotated[int, typer.Option(min=1, help="Threads that decode photographs.")]
 
-Data = Annotated[
-    list[str],
-    typer.Option(
-        help="lamem=DIR, memcat=DIR, or csv=FILE with a column path and one of scores, csv=FILE:COLUMN where it is not "
-        "called score; may be repeated.",
-        show_default=False,
-    ),
-]
+DATA_HELP = (
+    "lamem=DIR (without its scores of 0, which look like missing ones), memcat=DIR (hits, not corrected for false "
+    "alarms), or csv=FILE with a column path and one of scores, as `memviz score` writes it; csv=FILE:COLUMN names "
+    "another one. May be repeated."
+)
+Data = Annotated[list[str], typer.Option(help=DATA_HELP, show_default=False)]
 
 
 def read_data(sources: list[str]) -> pd.DataFrame:

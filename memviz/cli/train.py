@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from memviz.cli.common import Mean, Options, Workers
+from memviz.cli.common import DATA_HELP, Mean, Options, Workers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,15 +17,7 @@ if TYPE_CHECKING:
 Trained = Annotated[
     str, typer.Argument(help="memnet, resmem (its ResNet frozen), resmem-retrain, m3m, ...; see `memviz models`.")
 ]
-Sources = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--data",
-        help="lamem=DIR (with its scores of 0, which look like missing ones), memcat=DIR (hits, not corrected for "
-        "false alarms), or csv=FILE with a column path and one of scores, which csv=FILE:COLUMN names where it "
-        "is not score; may be repeated.",
-    ),
-]
+Sources = Annotated[list[str] | None, typer.Option("--data", help=DATA_HELP)]
 TeacherName = Annotated[
     str | None, typer.Option(help="Learn this model's scores of --images, instead of --data.", show_default=False)
 ]

@@ -99,7 +99,10 @@ class Report:
         table = pd.DataFrame({name: self.groups[name] for name in ("source", "category", "images")})
         for name, digits in (("mse", 4), ("mae", 3), ("spearman", 3)):
             columns = self.groups[[name, f"{name}_low", f"{name}_high"]].itertuples(index=False)
-            table[name] = [f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]" for value, low, high in columns]
+            table[name] = [
+                "undefined" if math.isnan(value) else f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+                for value, low, high in columns
+            ]
         for name in ("ceiling", "sd_ratio", "slope"):
             table[name] = ["" if math.isnan(value) else f"{value:.3f}" for value in self.groups[name]]
         notes = [
@@ -172,6 +175,8 @@ def evaluate(
         warnings.append(f"{len(truths)} images are few: chance alone gives them high rank correlations.")
     if truths.nunique() == 1:
         warnings.append(f"All true scores are {truths[0]:g}: a rank correlation is not defined.")
+    if len(truths) > 1 and predictions["prediction"].nunique() == 1:
+        warnings.append(f"All predictions are {predictions['prediction'][0]:g}: a rank correlation is not defined.")
     warnings += contamination(model, weights, predictions)
     groups = measure(predictions, resamples, level, seed)
     return Report(
@@ -181,6 +186,9 @@ def evaluate(
 
 def measure(predictions: pd.DataFrame, resamples: int = 1000, level: float = 0.95, seed: int = 0) -> pd.DataFrame:
     """The measures of predictions that are already there, a row a group, as in `Report.groups`.
+
+    Of fewer than three images, or where all scores or all predictions are equal, a rank correlation tells nothing: it
+    is nan.
 
     Args:
         predictions: columns `truth`, `prediction`, `source` and `category` ("" for none).
@@ -193,8 +201,11 @@ def measure(predictions: pd.DataFrame, resamples: int = 1000, level: float = 0.9
         truth, prediction = group["truth"].to_numpy(float), group["prediction"].to_numpy(float)
         row: dict[str, Any] = {"source": source, "category": category, "images": len(group)}
         for name, statistic in _STATISTICS.items():
-            low, high = bootstrap_interval(truth, prediction, statistic, resamples, level, seed)
-            row |= {name: statistic(truth, prediction), f"{name}_low": low, f"{name}_high": high}
+            value = low = high = math.nan
+            if statistic is not spearman or len(group) > 2:  # of two images it is 1 or -1, whatever the scores are
+                value = statistic(truth, prediction)
+                low, high = bootstrap_interval(truth, prediction, statistic, resamples, level, seed)
+            row |= {name: value, f"{name}_low": low, f"{name}_high": high}
         row |= asdict(spread(truth, prediction))
         # Within a category people agree to another, unpublished degree.
         known = CONSISTENCY.get(source) if category == "all" else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -33,8 +34,8 @@ def score_to_csv(
 
     Each batch's scores are kept in `<out>.partial` as they come. A pass that ends early, by Ctrl-C or an error, writes
     the CSV file of what was scored until then; the same call then continues, whatever ended the pass, and scores only
-    what is missing, could not be read, or was changed since. Names are quoted where they hold commas, quotes or line
-    breaks (RFC 4180).
+    what is missing, could not be read, or was changed since. Paths are absolute, so that `memviz.images.read_csv` reads
+    the file wherever it lies, and quoted where they hold commas, quotes or line breaks (RFC 4180).
 
     Raises:
         StoreError: `<out>.partial` is of another model or of other weights, or another process writes there.
@@ -44,7 +45,7 @@ def score_to_csv(
         >>> import memviz
         >>> score_to_csv(memviz.load_model("resmem"), "photos/", "scores.csv")  # doctest: +SKIP
     """
-    out, paths = Path(out), list_images(sources)
+    out, paths = Path(out), [Path(os.path.abspath(path)) for path in list_images(sources)]
     # Before anything is read: a file that is changed later is scored again.
     states = {str(path): _state(path) for path in paths}
     partial = partial_folder(out)

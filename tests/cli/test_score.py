@@ -1,4 +1,5 @@
 import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -139,3 +140,12 @@ def test_names_that_are_not_utf8_are_named_and_skipped(memviz, tiny, photos, tmp
     assert done.code == 1
     assert r"caf\xe9.csv.partial is not UTF-8. Give another folder." in done.err
     assert memviz("score", strange, "--model", tiny, "--weights", "random").code == 1
+
+
+def test_what_score_writes_is_data_wherever_it_lies(memviz, tiny, photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    scores = Path("tables/scores.csv")
+    assert memviz("score", "photos", "--model", tiny, "--weights", "random", "--csv", scores).code == 0
+    done = memviz("evaluate", tiny, "--weights", "random", "--data", f"csv={scores}", "--resamples", 2)
+    assert done.code == 0, done.err
+    assert done.out.splitlines()[2].split()[2:8] == ["12", "0.0000", "[0.0000,", "0.0000]", "0.000", "[0.000,"]

@@ -40,7 +40,9 @@ def published(model, monkeypatch):
 
 
 def warnings_of(model, table):
-    return list(evaluate(model, table, resamples=5).warnings)
+    """But those of small tables."""
+    given = evaluate(model, table, resamples=5).warnings
+    return [text for text in given if "images are few" not in text and "is not defined" not in text]
 
 
 def test_published_resmem_is_known(resmem):

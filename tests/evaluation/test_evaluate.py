@@ -152,3 +152,17 @@ def test_measures_of_a_single_image_are_null_not_an_error():
     row = measure(one, resamples=5).iloc[0]
     assert (row["mse"], row["mse_low"], row["mae"]) == (0.0625, 0.0625, 0.25)
     assert math.isnan(row["spearman"])
+
+
+@pytest.mark.parametrize("scores", [[0.5, 0.7], [0.5] * 20])
+@pytest.mark.parametrize("constant", [False, True])
+def test_what_has_no_order_has_no_correlation(model, table, scores, constant):
+    """Neither two images, of which it is always 1 or -1, nor equal scores."""
+    if constant:
+        torch.nn.init.zeros_(model.module.scale.weight)
+    report = evaluate(model, table[: len(scores)].assign(score=scores, source="ours", category=""), resamples=10)
+    measures = report.frame()[["spearman", "spearman_low", "spearman_high"]]
+    assert measures.isna().all(axis=None)
+    assert str(report).count("undefined") == 2
+    assert "nan" not in str(report)
+    assert ("All predictions are 0: a rank correlation is not defined." in report.warnings) == constant
