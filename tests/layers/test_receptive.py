@@ -5,10 +5,11 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torchvision.models import densenet121, mobilenet_v2, resnet18
+from torchvision.models import convnext_tiny, densenet121, mobilenet_v2, resnet18
 
 from memviz.layers import capture, layer_table
-from memviz.layers.receptive import FieldTracker, Interval
+from memviz.layers.interval import Interval
+from memviz.layers.receptive import FieldTracker
 from memviz.models.alexnet import AlexNetBranch
 
 
@@ -74,6 +75,11 @@ NETWORKS = {
         ["maxpool", "layer1.0", "layer1.1.conv2", "layer2.0.conv1", "layer2.0.downsample.0", "layer3.0.conv2"],
     ),
     "depthwise": (mobilenet_v2, 128, ["features.2", "features.5.conv.1.0", "features.8"]),
+    "permuted": (
+        convnext_tiny,
+        160,
+        ["features.1.0.block.0", "features.1.1", "features.1.2.block.0", "features.2.1", "features.3.0.block.0"],
+    ),
     "concatenated": (densenet121, 128, ["features.denseblock1.denselayer3.conv2", "features.transition1.pool"]),
 }  # fmt: skip
 
@@ -99,6 +105,38 @@ def shuffled(maps):
     return maps.unflatten(1, (2, 2)).transpose(1, 2).flatten(1, 2)
 
 
+def ascending(maps):
+    return torch.arange(1.0, 5).double().view(4, 1, 1).to(maps)
+
+
+def norm_of_channels(maps):
+    return F.layer_norm(maps.permute(0, 2, 3, 1), (4,), ascending(maps).flatten()).permute(0, 3, 1, 2)
+
+
+def perceptron(tokens):
+    wide = F.linear(tokens, torch.ones(8, 4, dtype=tokens.dtype), torch.ones(8, dtype=tokens.dtype))
+    return F.linear(F.gelu(wide), torch.ones(4, 8, dtype=tokens.dtype))
+
+
+def added_into(maps, part, channels=1):
+    """A sum that is wider than what it is added to, into some channels."""
+    maps = maps.clone()
+    wide = F.avg_pool2d(maps.clone(), 5, 1, 2)[:, :2]
+    part(maps).add_(wide.movedim(1, channels))
+    return maps
+
+
+def written(maps, values):
+    maps[:, 1:3] = values[:, 1:3]
+    return maps
+
+
+def shifted_into(maps):
+    maps = maps.clone()
+    maps[:, :, 6:] += maps[:, :, :-6].clone()
+    return maps
+
+
 EXACT = {
     "pads": lambda maps: F.pad(maps, (3, 1, 2, 0)),
     "pad of the width": lambda maps: F.pad(maps, (3, 1)),
@@ -122,6 +160,27 @@ EXACT = {
     "in place": lambda maps: F.avg_pool2d(maps, 3).mul_(2).add_(1).relu_(),
     "normalized": lambda maps: F.local_response_norm(maps, 3),
     "chunks": lambda maps: maps.chunk(2, dim=1)[1],
+    "stacked": lambda maps: torch.stack([*maps.unbind(1)[:2], F.avg_pool2d(maps, 3, 1, 1)[:, 1]], 1),
+    "normalized over channels": lambda maps: F.avg_pool2d(norm_of_channels(maps), 3),
+    "mean and deviation over channels": lambda maps: (
+        (maps - maps.mean(1, keepdim=True)) / (maps.var(1, keepdim=True) + 1).sqrt() * ascending(maps)
+    ),
+    "attention to channels": lambda maps: F.softmax(F.avg_pool2d(maps, 5, 1, 2), dim=1) * ascending(maps) * maps,
+    "attention to places": lambda maps: maps * F.avg_pool2d(maps.amax(1, keepdim=True), 7, 1, 3).sigmoid(),
+    "perceptron": lambda maps: F.avg_pool2d(perceptron(maps.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), 2),
+    "perceptron of tokens": lambda maps: (
+        perceptron(maps.flatten(2).transpose(1, 2)).transpose(1, 2).unflatten(2, maps.shape[2:])
+    ),
+    "matrix on the left": lambda maps: (torch.ones(5, 4, dtype=maps.dtype) @ maps.flatten(2)).view(
+        1, 5, *maps.shape[2:]
+    ),
+    "einsum": lambda maps: torch.einsum("nchw,dc->ndhw", maps, torch.ones(5, 4, dtype=maps.dtype)),
+    "slices of permuted": lambda maps: maps.permute(0, 2, 3, 1)[:, 5:, 1:-2:2].permute(0, 3, 1, 2),
+    "pads of permuted": lambda maps: F.pad(maps.permute(0, 2, 3, 1), (0, 0, 2, 1, 3, 0)).permute(0, 3, 1, 2),
+    "added into a slice": lambda maps: added_into(maps, lambda old: old[:, :2]),
+    "added into a permuted slice": lambda maps: added_into(maps, lambda old: old.permute(0, 2, 3, 1)[..., :2], -1),
+    "written into zeros": lambda maps: written(torch.zeros_like(maps), F.avg_pool2d(maps, 5, 1, 2)) + maps,
+    "running statistics": lambda maps: F.batch_norm(maps, *torch.ones(2, 4, dtype=maps.dtype)),
 }
 
 
@@ -175,6 +234,19 @@ def test_resampling_field_holds_the_support_and_little_more(steps):
 
 
 WHOLE = {
+    "normalized over positions": F.instance_norm,
+    "a batch's own statistics": lambda maps: F.batch_norm(maps, None, None, training=True),
+    "normalized over groups": lambda maps: F.group_norm(maps, 2),
+    "normalized over everything": lambda maps: F.layer_norm(maps, maps.shape[1:]),
+    "normalized over a row": lambda maps: F.layer_norm(maps, maps.shape[3:]),
+    "attention": lambda maps: (lambda rows: F.scaled_dot_product_attention(rows, rows, rows))(
+        maps.flatten(2).mT
+    ).mT.unflatten(2, maps.shape[2:]),
+    "windows": lambda maps: maps.unflatten(3, (6, 8)).transpose(3, 4).flatten(3),
+    "outer sum": lambda maps: maps[:, :, :, :1] + maps[:, :, :1],
+    "exchanged axes": lambda maps: maps.permute(0, 2, 1, 3).reshape(maps.shape),
+    "added into rows": lambda maps: shifted_into(maps),
+    "product over rows": lambda maps: torch.ones(48, 48, dtype=maps.dtype) @ maps,
     "global pooling": lambda maps: maps * maps.mean((2, 3), keepdim=True),
     "turned": lambda maps: maps.flip(3),
     "transposed": lambda maps: maps.transpose(2, 3),
