@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from memviz.errors import LayerError, did_you_mean
+from memviz.errors import LayerError, ModelError, did_you_mean
 
 NO_TENSOR = (
     "The layer {!r} cannot be looked at: it does not run in a forward pass, or gives no single tensor. "
@@ -27,6 +28,17 @@ def submodule(module: nn.Module, address: str) -> nn.Module:
     except AttributeError:
         names = (name for name, _ in module.named_modules() if name)
         raise LayerError(f"There is no layer {address!r}. {did_you_mean(address, names)}") from None
+
+
+def check_uncompiled(module: nn.Module) -> None:
+    """Refuses a network with modules of `torch.jit`, by script or trace: they take no hooks."""
+    for address, part in module.named_modules():
+        if isinstance(part, torch.jit.ScriptModule):
+            where = f"module {address!r} of the network" if address else "network"
+            raise ModelError(
+                f"The {where} was compiled by torch.jit, and nobody can look inside. Give the torch.nn.Module from "
+                "which it was made."
+            )
 
 
 @contextmanager
@@ -62,9 +74,9 @@ def observe(module: nn.Module, callbacks: Mapping[str, Callable[[Tensor], None]]
 
     Raises:
         LayerError: an address that the module does not have.
+        ModelError: the module, or a part of it, was compiled by `torch.jit`.
 
     Example:
-        >>> import torch
         >>> shapes = []
         >>> module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(inplace=True))
         >>> with observe(module, {"0": lambda maps: shapes.append(maps.shape)}):
@@ -79,6 +91,7 @@ def observe(module: nn.Module, callbacks: Mapping[str, Callable[[Tensor], None]]
 
         return call
 
+    check_uncompiled(module)
     parts = {address: submodule(module, address) for address in callbacks}
     handles = []
     try:
@@ -104,9 +117,9 @@ def capture(module: nn.Module, addresses: Iterable[str]) -> Iterator[dict[str, T
 
     Raises:
         LayerError: an address that the module does not have, or, in the block, that gives no single tensor.
+        ModelError: the module, or a part of it, was compiled by `torch.jit`.
 
     Example:
-        >>> import torch
         >>> module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(inplace=True))
         >>> with capture(module, ["0"]) as activations:
         ...     _ = module(torch.zeros(1, 3, 8, 8))

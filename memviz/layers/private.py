@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from torch import Tensor, fx, nn
 
 from memviz.errors import ModelError
+from memviz.layers.capture import check_uncompiled
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -42,8 +43,9 @@ def private_copy(module: Network) -> Network:
         module: any module; it stays as it is.
 
     Raises:
-        ModelError: the network, or a forward hook, cannot be copied, or a hook refers to the network by the name of a
-            global variable, so that the copy's hook would act on the caller's network.
+        ModelError: the network or a forward hook cannot be copied; a module was compiled by `torch.jit`; or a hook
+            refers to the network by the name of a global variable, so that the copy's hook would act on the caller's
+            network.
 
     Example:
         >>> module = nn.Linear(2, 2)
@@ -51,6 +53,7 @@ def private_copy(module: Network) -> Network:
         >>> copied.weight.data_ptr() == module.weight.data_ptr(), copied.weight.requires_grad
         (True, False)
     """
+    check_uncompiled(module)
     memo: dict[int, Any] = {}
     hooked = any(map(has_forward_hooks, module.modules()))
     for parameter in module.parameters():

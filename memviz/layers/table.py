@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from memviz.errors import LayerError, did_you_mean
-from memviz.layers.capture import evaluating
-from memviz.layers.receptive import FieldTracker
+from memviz.layers.capture import check_uncompiled, evaluating
+from memviz.layers.receptive import Field, FieldTracker
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -180,13 +180,18 @@ def layer_table(module: nn.Module, example: Tensor, branches: Sequence[str] = ()
     Returns:
         Each submodule that ran and gave one tensor (N, C, H, W) or (N, C), in the order in which they
         finished; of one that ran more than once, the last call. Tokens (N, L, C) and maps whose axes are
-        permuted to (N, H, W, C), as inside transformers, have no row.
+        permuted to (N, H, W, C), as inside transformers, have no row, nor has what does not depend on the
+        picture, such as tables of positions.
+
+    Raises:
+        ModelError: the module, or a part of it, was compiled by `torch.jit`.
 
     Example:
         >>> network = nn.Sequential(nn.Conv2d(3, 8, 11, stride=4), nn.ReLU(), nn.MaxPool2d(3, 2))
         >>> layer_table(network, torch.zeros(1, 3, 227, 227))["2"].receptive_field
         (19, 19)
     """
+    check_uncompiled(module)
     rows: dict[str, Layer] = {}
     blocks: set[str] = set()
     handles = []
@@ -202,10 +207,10 @@ def layer_table(module: nn.Module, example: Tensor, branches: Sequence[str] = ()
                     blocks.add(address)
                 additions[:] = [tracker.additions] * len(additions)
             if address and isinstance(output, Tensor) and output.dim() in (2, 4) and output.shape[0] == 1:
-                if output.dim() == 4 and tracker.channels_last(output):
-                    return
-                rows.pop(address, None)
-                rows[address] = _row(address, part, output, tracker)
+                field = tracker.field(output)
+                if field and not tracker.channels_last(output):
+                    rows.pop(address, None)
+                    rows[address] = _row(address, part, output, field)
 
         return hook
 
@@ -222,16 +227,14 @@ def layer_table(module: nn.Module, example: Tensor, branches: Sequence[str] = ()
     return LayerTable(_numbered(rows.values(), blocks, branches))
 
 
-def _row(address: str, part: nn.Module, output: Tensor, tracker: FieldTracker) -> Layer:
-    field = tracker.field(output)
+def _row(address: str, part: nn.Module, output: Tensor, field: Field) -> Layer:
     is_map = output.dim() == 4
+    rows, columns = field
     size = offset = stride = None
-    if field and is_map:
-        rows, columns = field
-        if not (rows.everything or columns.everything):
-            stride = (rows.jump, columns.jump)
-            size = (round(rows.high - rows.low) + 1, round(columns.high - columns.low) + 1)
-            offset = ((rows.low + rows.high) / 2, (columns.low + columns.high) / 2)
+    if not (rows.everything or columns.everything):
+        stride = (rows.jump, columns.jump)
+        size = (round(rows.high - rows.low) + 1, round(columns.high - columns.low) + 1)
+        offset = ((rows.low + rows.high) / 2, (columns.low + columns.high) / 2)
     return Layer(
         address=address,
         kind=_kind(part),

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, fx, nn
 
 from memviz.errors import LayerError
-from memviz.layers.capture import NO_TENSOR, capture, evaluating, submodule
+from memviz.layers.capture import NO_TENSOR, capture, check_uncompiled, evaluating, submodule
 from memviz.layers.private import free_without_collection, has_forward_hooks
 
 
@@ -34,6 +34,7 @@ def truncate(module: nn.Module, addresses: Iterable[str]) -> fx.GraphModule | St
 
     Raises:
         LayerError: an address that the module does not have, or that does not run or gives no tensor.
+        ModelError: the module, or a part of it, was compiled by `torch.jit`.
 
     Example:
         >>> import torch
@@ -44,6 +45,7 @@ def truncate(module: nn.Module, addresses: Iterable[str]) -> fx.GraphModule | St
     wanted = list(dict.fromkeys(addresses))
     if not wanted:
         raise LayerError("No layer was asked for. Give at least one address, such as 'alexnet.conv4'.")
+    check_uncompiled(module)
     for address in wanted:
         submodule(module, address)
     if has_forward_hooks(module):  # which tracing leaves out

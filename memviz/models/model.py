@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from memviz.errors import ModelError
 from memviz.files import utf8_name
 from memviz.images import list_images, stream
-from memviz.layers import ChannelsLast, LayerTable, evaluating, layer_table, private_copy
+from memviz.layers import ChannelsLast, LayerTable, check_uncompiled, evaluating, layer_table, private_copy
 from memviz.models.inputs import InputSpec
 from memviz.models.score_spec import IDENTITY, ScoreSpec
 from memviz.models.weights import fingerprint
@@ -231,4 +231,5 @@ def wrap(
     """
     if not isinstance(module, nn.Module):
         raise ModelError(f"wrap takes a torch.nn.Module; given was {type(module).__name__}.")
+    check_uncompiled(module)
     return Model(module, inputs, name or type(module).__name__, target, branches, score_spec)

@@ -73,6 +73,36 @@ def test_what_cannot_be_folded_stays():
     torch.testing.assert_close(graph(pictures())[""], network(pictures()))
 
 
+class Named(nn.Module):
+    """Calls its modules by the names of their parameters."""
+
+    def __init__(self, normalize=lambda module: module):
+        super().__init__()
+        self.conv, self.norm = normalize(nn.Conv2d(3, 4, 3)), nn.BatchNorm2d(4)
+
+    def forward(self, pictures):
+        return self.norm(input=self.conv(input=pictures))
+
+
+@pytest.mark.parametrize("normalize", [nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm])
+@torch.no_grad()
+def test_a_convolution_with_a_parametrized_weight_stays(normalize):
+    network = Named(normalize).eval()
+    network.norm.running_mean += 3
+    graph = folded(network, [""])
+    assert norms(graph) == ["norm"]
+    torch.testing.assert_close(graph(pictures())[""], network(pictures()))
+
+
+@torch.no_grad()
+def test_modules_that_are_called_by_keyword_are_folded():
+    network = Named().eval()
+    network.norm.running_mean += 3
+    graph = folded(network, [""])
+    assert norms(graph) == []
+    torch.testing.assert_close(graph(pictures())[""], network(pictures()))
+
+
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "densenet121"])
 @torch.no_grad()
 def test_torchvision(name):

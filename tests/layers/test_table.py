@@ -7,9 +7,11 @@ from helpers import unchanged, undisturbed
 from tiny import Branches, addresses, built, pictures, torchvision_network
 from torch import nn
 from torchvision.models import get_model
+from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformer, SwinTransformerBlockV2
 
-from memviz.errors import LayerError
-from memviz.layers import Layer, LayerTable, layer_table
+from memviz.errors import LayerError, ModelError
+from memviz.layers import Layer, LayerTable, capture, layer_table, private_copy, truncate
+from memviz.models import InputSpec, wrap
 from memviz.models.resmem import FalseResMem, ResMem
 
 
@@ -234,3 +236,34 @@ def test_what_is_not_laid_out_as_channels_of_maps_has_no_row(name, linear):
     assert maps == [layer.address for layer in table if len(shapes[layer.address]) == 4]
     assert shapes[linear][-1] in {384, 96}, "features lie along the last axis"
     assert linear not in table
+
+
+def test_what_does_not_depend_on_the_picture_has_no_row():
+    """Swin-V2 computes biases (1, 15, 15, heads) from a table of positions."""
+    with torch.random.fork_rng():
+        network = SwinTransformer(
+            [4, 4], 24, [1, 1], [3, 3], [8, 8], num_classes=2,
+            block=SwinTransformerBlockV2, downsample_layer=PatchMergingV2,
+        ).eval()  # fmt: skip
+    table = layer_table(network, pictures(1, 64))
+    assert any("cpb_mlp" in address for address in addresses(network))
+    assert not any("cpb_mlp" in layer.address for layer in table)
+    assert {"features.0.0", "head"} <= {layer.address for layer in table}
+
+
+@pytest.mark.parametrize("compile_", [torch.jit.script, lambda network: torch.jit.trace(network, pictures(1))])
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
+def test_compiled_modules_are_refused(compile_):
+    compiled = compile_(built("Branches"))
+    partly = nn.Sequential(nn.Identity(), compiled)
+    for look in (
+        private_copy,
+        lambda network: layer_table(network, pictures(1)),
+        lambda network: truncate(network, [""]),
+        lambda network: wrap(network, InputSpec(size=(12, 12))),
+        lambda network: capture(network, [""]).__enter__(),
+    ):
+        with pytest.raises(ModelError, match=r"network was compiled by torch\.jit.*Give the torch\.nn\.Module"):
+            look(compiled)
+        with pytest.raises(ModelError, match=r"module '1' of the network was compiled"):
+            look(partly)
