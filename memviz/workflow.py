@@ -39,7 +39,7 @@ def make_gallery(
         out: the gallery's folder, as `memviz.build_gallery` describes it; a gallery already there is replaced.
         index: the index of the recipe's own network, or its folder; None takes the one that the recipe names.
         renders: where renders are kept; None is `renders` beside each index.
-        photos: the folder below which the photographs of the indexes lie now, if they moved.
+        photos: the folder below which that index's photographs lie now, if they moved.
         models: that are loaded already; others are loaded, as the recipe names them, where something is missing.
         device: where those are loaded.
         progress: None shows it on a terminal, True also in a log, False never.

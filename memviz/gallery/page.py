@@ -104,13 +104,13 @@ class Card:
 
     @property
     def bar(self) -> dict[str, float] | None:
-        """Places in percent on one scale that holds zero: `left` and `width` of the picture, `best` photograph."""
+        """Places in percent on one scale: `left` and `width` of the picture, the `best` photograph, and `zero`."""
         reached = self.peak if self.picture and self.peak is not None else 0.0
         low, high = min(0.0, reached, self.best), max(0.0, reached, self.best)
         if high == low:
             return None
         zero, peak, best = (round(100 * (value - low) / (high - low), 2) for value in (0.0, reached, self.best))
-        return {"left": min(zero, peak), "width": abs(peak - zero), "best": best}
+        return {"left": min(zero, peak), "width": abs(peak - zero), "best": best, "zero": zero}
 
 
 @dataclass(frozen=True)
@@ -240,11 +240,11 @@ def number(value: float | None) -> str:
 
 
 def times(ratio: float) -> str:
-    """How many times, to two digits; near 1 to three, so that 0.97 does not read as 1.0.
+    """How many times: to two decimals up to 1, so that 0.97 does not read as 1.0, and to two digits above.
 
-    >>> times(2.345), times(0.97), times(0.042), times(12.4)
-    ('2.3×', '0.97×', '0.04×', '12×')
+    >>> times(2.345), times(0.97), times(0.042), times(0.0042), times(12.4)
+    ('2.3×', '0.97×', '0.04×', '<0.01×', '12×')
     """
     if ratio >= 9.95:
         return f"{ratio:,.0f}×"
-    return f"{ratio:.2f}×" if ratio < 0.095 or 0.95 <= ratio < 1.05 else f"{ratio:.1f}×"
+    return f"{ratio:.1f}×" if ratio >= 1.05 else f"{ratio:.2f}×" if ratio >= 0.005 else "<0.01×"

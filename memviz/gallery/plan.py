@@ -198,7 +198,7 @@ def plan_gallery(
         index: the index of the recipe's own network, or its folder; None takes the one that the recipe names.
         renders: where renders are kept: in it a folder a layer, as `memviz render` writes them, or, of a recipe of
             several networks, a folder a network with such folders. None is `renders` beside each index.
-        photos: the folder below which the photographs of the indexes lie now, if they moved.
+        photos: the folder below which that index's photographs lie now, if they moved; None takes what the recipe says.
 
     Raises:
         RecipeError: a recipe that cannot be followed with these indexes.
@@ -207,7 +207,8 @@ def plan_gallery(
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     sources = [panel.source or recipe.source for row in recipe.rows for panel in row.panels]
     indexes = {
-        source: _index(source, index if source == recipe.source else None, photos) for source in dict.fromkeys(sources)
+        source: _index(source, *((index, photos) if source == recipe.source else (None, None)))
+        for source in dict.fromkeys(sources)
     }
     networks = _networks(indexes)
     rows = []
@@ -228,6 +229,7 @@ def plan_gallery(
 def _index(
     source: Source, given: Index | str | os.PathLike[str] | None, photos: str | os.PathLike[str] | None
 ) -> Index:
+    photos = source.photos if photos is None else photos
     if isinstance(given, Index):
         return given if photos is None else load_index(given.path, photos)
     folder = given if given is not None else source.index

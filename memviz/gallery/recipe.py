@@ -15,6 +15,7 @@ from memviz.rendering.config import RenderConfig
 from memviz.rendering.job import RenderJob
 
 NEAREST, SELECTIVE = "nearest:", "selective:"
+_FILES = ("mean", "index", "photos")  # of a source
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Source:
         mean: a mean image's file, for models that subtract one.
         options: of the architecture, as pairs of name and value.
         index: folder of the index; None where the caller gives it.
+        photos: the folder below which its photographs lie now, if they moved.
     """
 
     model: str
@@ -34,6 +36,7 @@ class Source:
     mean: Path | None = None
     options: tuple[tuple[str, str], ...] = ()
     index: Path | None = None
+    photos: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -181,9 +184,8 @@ class _Reader:
         return Source(
             model=self.path(model) if "/" in model else model,
             weights=None if weights == "random" else weights if weights == "published" else self.path(weights),
-            mean=Path(self.path(table.mean)) if table.mean else None,
             options=tuple(sorted(table.options.items())),
-            index=Path(self.path(table.index)) if table.index else None,
+            **{name: Path(self.path(text)) for name in _FILES if (text := getattr(table, name))},
         )
 
     def path(self, text: str) -> str:

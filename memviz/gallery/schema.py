@@ -30,13 +30,14 @@ class Table(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class SourceTable(Table, kw_only=True):
-    """Which network, and its index."""
+    """Which network, its index, and where the index's photographs lie."""
 
     model: Text | None = None
     weights: Text | None = None
     mean: Text | None = None
     options: dict[str, str] = {}
     index: Text | None = None
+    photos: Text | None = None
 
 
 class PanelTable(SourceTable, kw_only=True):

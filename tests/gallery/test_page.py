@@ -40,11 +40,11 @@ def test_verdict(peak: float, best: float, state: str, verdict: str, succeeds: b
 @pytest.mark.parametrize(
     ("peak", "best", "bar"),
     [
-        (4.0, 2.0, {"left": 0, "width": 100, "best": 50}),
-        (1.0, 2.0, {"left": 0, "width": 50, "best": 100}),
-        (3.0, -1.0, {"left": 25, "width": 75, "best": 0}),
-        (-1.0, 3.0, {"left": 0, "width": 25, "best": 100}),
-        (-1.0, -2.0, {"left": 50, "width": 50, "best": 0}),
+        (4.0, 2.0, {"left": 0, "width": 100, "best": 50, "zero": 0}),
+        (1.0, 2.0, {"left": 0, "width": 50, "best": 100, "zero": 0}),
+        (3.0, -1.0, {"left": 25, "width": 75, "best": 0, "zero": 25}),
+        (-1.0, 3.0, {"left": 0, "width": 25, "best": 100, "zero": 25}),
+        (-1.0, -2.0, {"left": 50, "width": 50, "best": 0, "zero": 100}),
         (0.0, 0.0, None),
     ],
 )
@@ -128,3 +128,10 @@ def test_several_networks_are_told_apart() -> None:
 
 def test_letters_after_z() -> None:
     assert (letters(703)[25:28], letters(703)[701:]) == (["z", "aa", "ab"], ["zz", "aaa"])
+
+
+def test_an_inhibited_units_bar_does_not_look_like_success() -> None:
+    html = to_html(page_of(card(-0.1, 2.0)))
+    assert 'class="reached below"' in html
+    assert 'class="zero"' in html
+    assert 'class="zero"' not in to_html(page_of(CARD))

@@ -134,6 +134,17 @@ def test_one_layer_of_two_networks_is_two_jobs(index: Index, other_index: Index)
     assert list(made.jobs) == [("memnet-caffe", "alexnet.conv4"), ("resmem", "alexnet.conv4")]
 
 
+def test_each_indexs_photographs_may_have_moved(index: Index, other_index: Index, tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    side = {"layer": "alexnet.conv4", "units": [2]}
+    own = {"model": "memnet-caffe", "index": str(other_index.path), "photos": str(tmp_path / "here")}
+    made = plan_rows(index, {"left": side | own, "right": side})
+    assert [network.index.photos for network in made.networks] == [tmp_path / "here", index.photos]
+    made = plan_gallery(made.recipe, index=index, photos=tmp_path / "there")
+    assert [network.index.photos for network in made.networks] == [tmp_path / "here", tmp_path / "there"]
+
+
 def test_two_weights_of_one_model_are_told_apart(index: Index, tmp_path: Path) -> None:
     second = fakes.index(tmp_path / "second", fakes.photos(tmp_path / "photos"), weights="2e" * 32)
     side = {"layer": "alexnet.conv4", "units": [2]}

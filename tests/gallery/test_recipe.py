@@ -38,11 +38,18 @@ def test_what_a_recipe_does_not_say_is_the_render_configs_default() -> None:
 
 
 def test_a_side_may_name_a_network_of_its_own() -> None:
-    left = {"layer": "a", "units": [0], "model": "m3m", "options": {"head": "small"}, "index": "../runs/m3m"}
+    left = {
+        "layer": "a",
+        "units": [0],
+        "model": "m3m",
+        "options": {"head": "small"},
+        "index": "../runs/m3m",
+        "photos": "p",
+    }
     right = {"layer": "b", "units": [0], "weights": "mine.safetensors", "index": "../runs/mine"}
     row = parse_recipe(branches({"left": left, "right": right}), folder=Path("galleries")).rows[0]
     assert [panel.source for panel in row.panels] == [
-        Source("m3m", options=(("head", "small"),), index=Path("galleries/../runs/m3m")),
+        Source("m3m", options=(("head", "small"),), index=Path("galleries/../runs/m3m"), photos=Path("galleries/p")),
         Source("resmem", weights="galleries/mine.safetensors", index=Path("galleries/../runs/mine")),
     ]
 
