@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -97,3 +99,12 @@ def test_rows_that_cannot_be_followed() -> None:
         parse_recipe(branches({"label": "x"}))
     with pytest.raises(RecipeError, match="to be nearest to"):
         parse_recipe(branches({"left": {"layer": "nearest:resnet", "units": [1]}}))
+
+
+def test_the_recipes_in_the_readme_can_be_read() -> None:
+    text = (Path(__file__).parents[2] / "galleries" / "README.md").read_text()
+    first, second = (parse_recipe(tomllib.loads(block)) for block in re.findall(r"```toml\n(.*?)```", text, re.DOTALL))
+    assert [row.label for row in first.rows] == ["Early", "Late"]
+    left, right = second.rows[0].panels
+    assert left.source is not None
+    assert (left.source.model, left.layer, right.source) == ("memnet-caffe", "alexnet.conv4", None)
