@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -30,8 +29,11 @@ class RandomTransforms:
     scale: float = 0.1
 
     def __post_init__(self) -> None:
-        if not (0 <= self.jitter < math.inf and 0 <= self.rotate < math.inf and 0 <= self.scale < 1):
-            raise RenderError(f"{self}: jitter and rotate must be 0 or more, scale at least 0 and below 1.")
+        if not (0 <= self.jitter <= 4096 and 0 <= self.rotate <= 360 and 0 <= self.scale < 1):
+            raise RenderError(
+                f"{self}: jitter must be from 0 to 4096 pixels, rotate from 0 to 360 degrees, scale at least 0 and "
+                "below 1."
+            )
 
     def draw(self, steps: int, size: tuple[int, int], generator: Generator) -> Tensor:
         """Affine maps (steps, 2, 3) of one picture, from output to input, in the units of `grid_sample`."""

@@ -99,7 +99,7 @@ class RenderConfig:
         if "parameterization" in values:
             table = values["parameterization"]
             kind = table.get("kind") if isinstance(table, Mapping) else None
-            if kind not in PARAMETERIZATIONS:
+            if not (isinstance(kind, str) and kind in PARAMETERIZATIONS):
                 raise RenderError(
                     f"parameterization is {shown(table)}: give a table with kind, one of "
                     f"{', '.join(PARAMETERIZATIONS)}."

@@ -12,6 +12,8 @@ from typing import Protocol
 import torch
 from torch import Generator, Tensor
 
+from memviz.errors import RenderError
+
 # Square root of the covariance of ImageNet's colours, scaled to a largest column norm of 1, as in Lucid
 # (https://github.com/tensorflow/lucid, optvis/param/color.py, `color_correlation_svd_sqrt`).
 _COLOUR = torch.tensor([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]], device="cpu")
@@ -28,6 +30,11 @@ class Parameterization(Protocol):
     def pictures(self, parameters: Tensor, size: tuple[int, int]) -> Tensor:
         """Pictures (N, 3, H, W) in [0, 1] of stacked parameters (N, ...)."""
         ...
+
+
+def _check(name: str, value: float, least: float, most: float) -> None:
+    if not least <= value <= most:  # which nan is not
+        raise RenderError(f"{name} must be a number from {least:g} to {most:g}; given was {value:g}.")
 
 
 def _to_colours(planes: Tensor) -> Tensor:
@@ -58,6 +65,10 @@ class Fourier:
     sd: float = 0.01
     decay: float = 1.0
     decorrelated: bool = True
+
+    def __post_init__(self) -> None:
+        _check("sd", self.sd, 0, 100)
+        _check("decay", self.decay, -10, 10)
 
     def start(self, size: tuple[int, int], generator: Generator) -> Tensor:
         """Coefficients (3, H, W // 2 + 1, 2), real and imaginary."""
@@ -93,6 +104,9 @@ class Pixel:
 
     sd: float = 0.01
     decorrelated: bool = True
+
+    def __post_init__(self) -> None:
+        _check("sd", self.sd, 0, 100)
 
     def start(self, size: tuple[int, int], generator: Generator) -> Tensor:
         """Values (3, H, W)."""

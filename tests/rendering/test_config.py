@@ -1,4 +1,5 @@
 import json
+import math
 from dataclasses import FrozenInstanceError
 
 import pytest
@@ -93,8 +94,20 @@ def test_there_and_back(options):
         ({"parameterization": {"kind": "fourier", "sd": "a"}}, "parameterization: Expected `float`"),
         ({"transforms": {"jitter": [8]}}, "transforms: Expected `float`"),
         ({"transforms": {"jitter": -8}}, "jitter"),
+        ({"transforms": {"jitter": 1e308}}, "jitter"),
+        ({"transforms": {"rotate": 1e9}}, "rotate"),
+        ({"parameterization": {"kind": []}}, "give a table with kind"),
+        ({"parameterization": {"kind": "fourier", "sd": -1}}, "sd must be a number from 0 to 100"),
+        ({"parameterization": {"kind": "fourier", "decay": 1e9}}, "decay must be a number from -10 to 10"),
+        ({"parameterization": {"kind": "pixel", "sd": 1e308}}, "sd must be a number from 0 to 100"),
     ],
 )
 def test_what_is_no_config(data, message):
     with pytest.raises(RenderError, match=message):
         RenderConfig.from_dict(data)
+
+
+@pytest.mark.parametrize("kind", [Fourier, Pixel])
+def test_what_is_no_number_is_no_parameterization(kind):
+    with pytest.raises(RenderError, match="sd must be a number from 0 to 100; given was nan"):
+        kind(sd=math.nan)
