@@ -60,6 +60,15 @@ class RecipeError(MemvizError, ValueError):
     """A gallery recipe that cannot be followed."""
 
 
+def shown(value: object) -> str:
+    """A value for a message, cut short; Python itself refuses to write numbers of thousands of digits."""
+    try:
+        text = repr(value)
+    except ValueError:
+        return "a number of thousands of digits"
+    return text if len(text) <= 100 else f"{text[:100]}..."
+
+
 def did_you_mean(given: str, valid: Iterable[str], most: int = 5) -> str:
     """A sentence that lists the names in `valid` closest to `given`.
 

@@ -12,7 +12,6 @@ import json
 import signal
 import sys
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import typer
@@ -21,8 +20,8 @@ from memviz.artefacts import check_folder
 from memviz.cli.common import read_data
 from memviz.cli.train import read_backbones
 from memviz.errors import MemvizError
-from memviz.evaluation import evaluate
-from memviz.files import provenance, read_json, replacing, write_json
+from memviz.evaluation import SavedReport, evaluate
+from memviz.files import provenance, replacing, write_json
 from memviz.images import Split
 from memviz.models import ModelCard, load_model
 from memviz.models.card import is_trained, read_trained
@@ -142,14 +141,14 @@ def one_split(table: pd.DataFrame, path: Path, config: TrainConfig) -> Split:
 
 def row(folder: Path) -> list[object]:
     """A model's row of the table, from what its own training says."""
-    name, report = folder.name, read_json(folder / REPORT, dict[str, Any])
-    measures, (mse, spearman, seconds) = report["groups"][0], PAPER[name]
+    name, report = folder.name, SavedReport.read(folder / REPORT)
+    measures, (mse, spearman, seconds) = report.groups[0], PAPER[name]
     interval = (
         "" if measures["spearman"] is None else f"{measures['spearman_low']:.3f} to {measures['spearman_high']:.3f}"
     )
     found = [measures["mse"], mse, measures["spearman"], interval, spearman]
     if not is_trained(folder):
-        return [name, "not trained here", *found, None, None, None, "", report["versions"]["torch"]]
+        return [name, "not trained here", *found, None, None, None, "", report.versions["torch"]]
     card, history = read_trained(folder)[0], pd.read_csv(folder / "history.csv")
     duration = history["seconds"].sum() / 3600
     used = [card.runtime["device"], card.versions["torch"]]

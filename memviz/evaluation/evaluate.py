@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from memviz.artefacts import read_record
 from memviz.errors import ImageError, ModelError
 from memviz.evaluation.contamination import contamination
 from memviz.evaluation.metrics import CONSISTENCY, bootstrap_interval, mae, mse, spearman, spread
@@ -18,9 +19,11 @@ from memviz.models import Model
 if TYPE_CHECKING:
     import pandas as pd
 
+KIND, FORMAT = "memviz-evaluation", 1
 _STATISTICS = {"mse": mse, "mae": mae, "spearman": spearman}
 # Of fewer images than these, unrelated scores have a rank correlation beyond 0.6 more often than once in twenty.
 FEW = 12
+_ENDS = "_low", "_high"
 _ZEROS = (
     "{count} images from lamem have the score 0. LaMem's next lowest is 0.2, which the paper calls the lowest, so they "
     "look like missing scores; each adds about 0.5 to the sum of squared errors."
@@ -67,8 +70,8 @@ class Report:
         """Writes the measures with where they come from; a measure that is not defined is null."""
         rows = [{str(name): _plain(value) for name, value in row.items()} for row in self.groups.to_dict("records")]
         content = {
-            "kind": "memviz-evaluation",
-            "format": 1,
+            "kind": KIND,
+            "format": FORMAT,
             "model": self.model,
             "weights": self.weights,
             "dataset": self.dataset,
@@ -119,6 +122,40 @@ class Report:
 
     def _consistent(self) -> list[str]:
         return [source for source in CONSISTENCY if source in set(self.groups["source"])]
+
+
+@dataclass(frozen=True)
+class SavedReport:
+    """What a `report.json` holds, as `Report.to_json` writes it.
+
+    Attributes:
+        model, weights, dataset, warnings: as in `Report`.
+        groups: its rows, by the columns' names; None for a measure that is not defined.
+        interval: method, level, resamples and seed of the bootstrap.
+        consistency: what is published of people's, by source.
+        created, versions, platform: when, with what, and where it was made.
+    """
+
+    model: str
+    weights: str
+    dataset: dict[str, Any]
+    groups: tuple[dict[str, float | str | None], ...]
+    interval: dict[str, Any]
+    consistency: dict[str, dict[str, Any]]
+    warnings: tuple[str, ...]
+    created: str
+    versions: dict[str, str]
+    platform: str
+
+    def __post_init__(self) -> None:
+        needed = {"source", "category", "images", *(f"{name}{end}" for name in _STATISTICS for end in ("", *_ENDS))}
+        if not self.groups or any(missing := needed - group.keys() for group in self.groups):
+            raise ValueError(f"a group has no {min(missing)}" if self.groups else "it has no groups")
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> SavedReport:
+        """Reads a `report.json`; one that is missing, damaged or of another kind or format is a `StoreError`."""
+        return read_record(Path(path), cls, KIND, FORMAT)
 
 
 def evaluate(

@@ -8,6 +8,7 @@ from PIL import Image
 
 from memviz.layers import Layer
 from memviz.models import InputSpec
+from memviz.models.inputs import MAX_SIDE
 
 Box = tuple[float, float, float, float]
 
@@ -51,7 +52,8 @@ def crop(photo: Image.Image, box: Box, inputs: InputSpec, size: int | None = Non
     """
     # Rounded, so that an error in the last digit does not reach for a pixel beyond the photograph.
     left, top, right, bottom = (round(edge, 6) for edge in inputs.photo_box(box, photo.size))
-    longer = size or max(1, round(max(right - left, bottom - top)))
+    # A picture of 1 x 20,000 px, squashed to a square, would give a crop of 20,000 x 20,000.
+    longer = size or max(1, min(round(max(right - left, bottom - top)), max(MAX_SIDE, 4 * min(photo.size))))
     across, down = box[2] - box[0], box[3] - box[1]
     shape = (max(1, round(longer * min(1.0, across / down))), max(1, round(longer * min(1.0, down / across))))
     # The whole pixels around it; beyond the photograph they are black, as preprocessing fills a small one up.

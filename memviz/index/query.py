@@ -21,6 +21,7 @@ from memviz.index.store import IMAGES, REBUILD, SIDES, STATS, TOP, check_columns
 from memviz.layers import Layer, LayerTable
 from memviz.layers.unit import Unit, units_of
 from memviz.models import InputSpec, Model
+from memviz.models.inputs import MAX_SIDE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -262,8 +263,8 @@ class IndexedLayer:
         self, channel: int, k: int | None = 9, size: int | None = None, lowest: bool = False
     ) -> list[Image.Image]:
         """What a unit saw in its best photographs, as `Index.crops` gives it."""
-        if size is not None:
-            size = positive(size, "size", "pixels")
+        if size is not None and (size := positive(size, "size", "pixels")) > MAX_SIDE:
+            raise StoreError(f"size={size} is too large for a crop: give {MAX_SIDE} pixels at most.")
         found = self._side(int(lowest), channel, k)
         inputs = self.index.inputs
         return [

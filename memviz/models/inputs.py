@@ -15,8 +15,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from memviz.errors import ImageError, ModelError
+from memviz.errors import ImageError, ModelError, shown
 from memviz.models.caffe import Array
+from memviz.models.fields import read_fields
 from memviz.models.mean_image import MeanImage
 
 Size = tuple[int, int]
@@ -26,6 +27,8 @@ Triple = tuple[float, float, float]
 # A picture of 1 x 20,000 pixels, resized to a short side of 256, would take gigabytes: where a resized photograph would
 # have more pixels than this, only its crops are resized.
 MAX_RESIZED = 2**25
+# Of an input's sides: no network takes more, and what asks for more was mistyped, or made to fill the memory.
+MAX_SIDE = 4096
 
 
 @dataclass(frozen=True)
@@ -64,12 +67,17 @@ class InputSpec:
     def __post_init__(self) -> None:
         """Refuses what cannot be meant."""
         lengths = (self.resize, self.resize) if isinstance(self.resize, int) else self.resize
-        if len(self.size) != 2 or min(self.size) < 1:
-            raise ModelError(f"size={self.size} is not an input size: give (height, width) in pixels.")
-        if lengths is not None and (len(lengths) != 2 or any(r < s for r, s in zip(lengths, self.size, strict=True))):
+        for name, sides in (("size", self.size), ("resize", lengths)):
+            if sides is not None and (len(sides) != 2 or not all(1 <= side <= MAX_SIDE for side in sides)):
+                raise ModelError(
+                    f"{name}={shown(sides)} is no size: give (height, width) in pixels, 1 to {MAX_SIDE} each."
+                )
+        if lengths is not None and any(r < s for r, s in zip(lengths, self.size, strict=True)):
             raise ModelError(f"resize={self.resize} leaves less than size={self.size}: the crop must fit into it.")
         if any(values is not None and len(values) != 3 for values in (self.mean, self.std)):
             raise ModelError(f"mean={self.mean}, std={self.std}: give one value for each of the 3 channels, or None.")
+        if not all(map(math.isfinite, (self.scale, *(self.mean or ()), *(self.std or ())))):
+            raise ModelError(f"scale={self.scale}, mean={self.mean}, std={self.std}: give finite numbers.")
         if self.scale <= 0 or (self.std is not None and min(self.std) <= 0):
             raise ModelError(f"scale={self.scale}, std={self.std}: both must be above 0.")
         if self.channels not in ("rgb", "bgr"):
@@ -102,17 +110,8 @@ class InputSpec:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> InputSpec:
-        """The description that `to_dict` wrote; unknown or missing fields are a `ModelError`."""
-        values: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
-        }
-        if isinstance(values.get("mean_image"), Mapping):
-            values["mean_image"] = MeanImage.from_dict(values["mean_image"])
-        try:
-            return cls(**values)
-        except TypeError as error:
-            valid = ", ".join(field.name for field in dataclasses.fields(cls))
-            raise ModelError(f"{dict(fields)} describes no input ({error}). Its fields are {valid}.") from error
+        """The description that `to_dict` wrote; unknown, missing or wrongly typed fields are a `ModelError`."""
+        return read_fields(fields, cls, "no input", {MeanImage: MeanImage.from_dict})
 
     def from_pil(self, image: Image.Image) -> Tensor:
         """The network's input (3, H, W) float32 of an RGB photograph, as `open_image` gives it.

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -31,6 +32,8 @@ class MeanImage:
         )
         if self.pixels.ndim != 3 or self.pixels.shape[2] != 3:
             raise ModelError(f"A mean image of shape {self.pixels.shape} was given: valid is (height, width, 3).")
+        if not np.isfinite(self.pixels).all():
+            raise ModelError("A mean image was given some of whose values are no finite numbers.")
         self.pixels.flags.writeable = False
 
     def __repr__(self) -> str:
@@ -61,7 +64,8 @@ class MeanImage:
     def from_dict(cls, fields: Mapping[str, Any]) -> MeanImage:
         """The mean image that `to_dict` wrote; anything else is a `ModelError`."""
         try:
+            shape = msgspec.convert(fields["shape"], tuple[int, int, int])
             values = np.frombuffer(base64.b64decode(fields["float32"], validate=True), "<f4")
-            return cls(values.reshape(fields["shape"]))
-        except (LookupError, TypeError, ValueError) as error:
+            return cls(values.reshape(shape))
+        except (LookupError, TypeError, ValueError) as error:  # msgspec's is a ValueError
             raise ModelError(f"This describes no mean image ({error}): give what MeanImage.to_dict wrote.") from error

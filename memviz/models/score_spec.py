@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from memviz.errors import ModelError
+from memviz.models.fields import read_fields
 
 # Added to a probability before its logarithm: a sigmoid in 32 bits is 1 from about 17 on.
 _LEAST = 1e-6
@@ -35,6 +37,8 @@ class ScoreSpec:
 
     def __post_init__(self) -> None:
         """Refuses what cannot be meant."""
+        if not all(map(math.isfinite, (self.mean, self.scale, self.shift, *(self.clip or ())))):
+            raise ModelError(f"{self}: give finite numbers.")
         if self.scale == 0:
             raise ModelError("scale=0 gives every picture the same score: give another number.")
         if self.clip is not None and (len(self.clip) != 2 or self.clip[0] >= self.clip[1]):
@@ -73,15 +77,8 @@ class ScoreSpec:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> ScoreSpec:
-        """The description that `to_dict` wrote; unknown fields are a `ModelError`."""
-        values: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
-        }
-        try:
-            return cls(**values)
-        except TypeError as error:
-            valid = ", ".join(field.name for field in dataclasses.fields(cls))
-            raise ModelError(f"{dict(fields)} describes no score ({error}). Its fields are {valid}.") from error
+        """The description that `to_dict` wrote; a field that is unknown or of another type is a `ModelError`."""
+        return read_fields(fields, cls, "no score")
 
 
 IDENTITY = ScoreSpec()

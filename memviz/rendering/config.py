@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from memviz.errors import RenderError, did_you_mean
+from memviz.errors import RenderError, did_you_mean, shown
 from memviz.rendering.augment import RandomTransforms
 from memviz.rendering.parameterize import Fourier, Parameterization, Pixel
 
@@ -128,15 +128,6 @@ def read_as(kind: Any, data: object, what: str) -> Any:
         return msgspec.convert(data, kind)
     except (msgspec.ValidationError, OverflowError) as error:
         raise RenderError(f"{what}: {error}.") from error
-
-
-def shown(value: object) -> str:
-    """A value for a message, cut short; Python itself refuses to write numbers of thousands of digits."""
-    try:
-        text = repr(value)
-    except ValueError:
-        return "a number of thousands of digits"
-    return text if len(text) <= 100 else f"{text[:100]}..."
 
 
 def _is_number(value: object) -> bool:

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from memviz.artefacts import Manifest
-from memviz.errors import LayerError, RenderError
+from memviz.errors import LayerError, RenderError, shown
 from memviz.layers import Layer
 from memviz.layers.unit import check_address, units_of
 from memviz.models import InputSpec
-from memviz.rendering.config import RenderConfig, read_table, shown
+from memviz.rendering.config import RenderConfig, read_table
 from memviz.rendering.objective import UnitObjective, unit_objective
 
 KIND, FORMAT = "memviz-renders", 2

@@ -8,8 +8,8 @@ import torch
 from helpers import unchanged, undisturbed
 from scipy import stats
 
-from memviz.errors import ImageError, ModelError
-from memviz.evaluation import evaluate, measure
+from memviz.errors import ImageError, ModelError, StoreError
+from memviz.evaluation import SavedReport, evaluate, measure
 from memviz.evaluation.metrics import bootstrap_interval, mse
 
 
@@ -166,3 +166,26 @@ def test_what_has_no_order_has_no_correlation(model, table, scores, constant):
     assert str(report).count("undefined") == 2
     assert "nan" not in str(report)
     assert ("All predictions are 0: a rank correlation is not defined." in report.warnings) == constant
+
+
+def test_a_saved_report_is_read_and_checked(report, tmp_path):
+    path = tmp_path / "report.json"
+    report.to_json(path)
+    saved = SavedReport.read(path)
+    assert (saved.model, saved.weights) == (report.model, report.weights)
+    assert [group["mse"] for group in saved.groups] == report.frame()["mse"].tolist()
+    content = json.loads(path.read_text())
+    del content["groups"][1]["spearman_low"]
+    for wrong in (
+        content,
+        content | {"groups": []},
+        content | {"groups": [3]},
+        content | {"groups": {}},
+        content | {"kind": "memviz-model"},
+        content | {"format": 2},
+        content | {"weights": 7},
+        [],
+    ):
+        path.write_text(json.dumps(wrong))
+        with pytest.raises(StoreError, match=r"report\.json"):
+            SavedReport.read(path)

@@ -54,3 +54,9 @@ def test_size_is_the_longer_side(box, shape):
 def test_border_of_a_small_photograph_is_black():
     cut = crop(Image.new("RGB", (10, 10), "white"), (0, 0, 20, 20), InputSpec(size=(20, 20)))
     assert np.asarray(cut)[..., 0].tolist() == np.pad(np.full((10, 10), 255), 5).tolist()
+
+
+def test_a_long_thin_photograph_gives_no_crop_of_gigabytes():
+    inputs = InputSpec(size=(227, 227), resize=(256, 256))
+    assert crop(Image.new("RGB", (1, 20_000)), (0, 0, 227, 227), inputs).size == (4096, 4096)
+    assert crop(Image.new("RGB", (1500, 6000)), (0, 0, 227, 227), inputs).size == (5320, 5320)

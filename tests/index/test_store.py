@@ -85,6 +85,11 @@ def test_unknown_layers_and_units_say_what_is_valid(index):
         index.top("first:0", k=0)
 
 
+def test_crops_that_fill_the_memory_are_refused(index):
+    with pytest.raises(StoreError, match="size=1000000 is too large for a crop: give 4096 pixels at most"):
+        index.crops("first:1", k=1, size=10**6)
+
+
 def test_missing_photograph_is_named(index, photos):
     path = index.top("first:0", k=1)["path"].item()
     (photos / path).unlink()

@@ -1,4 +1,5 @@
 import json
+import math
 
 import pytest
 import torch
@@ -26,7 +27,23 @@ def test_json_round_trip(spec):
     assert hash(again) == hash(spec)
 
 
-@pytest.mark.parametrize("wrong", [{"scale": 0}, {"clip": [1.0]}, {"clip": (1.0, 0.0)}, {"gain": 2.0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"scale": 0},
+        {"clip": [1.0]},
+        {"clip": (1.0, 0.0)},
+        {"gain": 2.0},
+        {"mean": "a"},
+        {"scale": []},
+        {"shift": math.nan},
+        {"clip": [0.0, math.inf]},
+        {"clip": 3},
+        [],
+        None,
+        {"mean": 10**400},
+    ],
+)
 def test_what_describes_no_score_is_refused(wrong):
     with pytest.raises(ModelError):
         ScoreSpec.from_dict(wrong)
