@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, fx, nn
+from torch.fx.proxy import TraceError
 
 from memviz.errors import LayerError
 from memviz.layers.capture import NO_TENSOR, capture, check_uncompiled, evaluating, submodule
@@ -49,19 +50,19 @@ def truncate(module: nn.Module, addresses: Iterable[str]) -> fx.GraphModule | St
     for address in wanted:
         submodule(module, address)
     if has_forward_hooks(module):  # which tracing leaves out
-        return StoppedEarly(module, wanted)
+        return StoppedEarly(module, wanted, "it has forward hooks")
     # Tracing patches nn.Module for the whole process; two traces at once would leave it patched.
     with _TRACING, _attributes_kept(module):
         try:
             with evaluating(module):
                 graph, outputs = _trace(module)
-        except Exception:  # Tracing runs the network's own Python on proxies, which may raise anything.
-            return StoppedEarly(module, wanted)
+        except _UNTRACEABLE as error:
+            return StoppedEarly(module, wanted, f"{type(error).__name__}: {error}")
         return _cut(module, graph, outputs, wanted)
 
 
-def _trace(module: nn.Module) -> tuple[fx.Graph, dict[str, Any]]:
-    """The graph of a network, and the value that each module returned, by address."""
+def _trace(module: nn.Module) -> tuple[fx.Graph, dict[nn.Module, Any]]:
+    """The graph of a network, and the value that each module returned last."""
     tracer = _Tracer()
     try:
         return tracer.trace(module), tracer.outputs
@@ -82,21 +83,25 @@ def _attributes_kept(module: nn.Module) -> Iterator[None]:
             names.update(old)
 
 
-def _cut(module: nn.Module, graph: fx.Graph, outputs: dict[str, Any], wanted: list[str]) -> fx.GraphModule:
+def _cut(module: nn.Module, graph: fx.Graph, outputs: dict[nn.Module, Any], wanted: list[str]) -> fx.GraphModule:
     end = next(node for node in graph.nodes if node.op == "output")
-    found = outputs | {"": end.args[0]}
+    outputs |= {module: end.args[0]}
+    # By module: one that stands at several addresses has one output, its last.
+    found: dict[str, fx.Node] = {}
     for address in wanted:
-        if not isinstance(found.get(address), fx.Node):
+        node = outputs.get(submodule(module, address))
+        if not isinstance(node, fx.Node):
             raise LayerError(NO_TENSOR.format(address))
-    needed = _needed(graph, [found[address] for address in wanted], module)
+        found[address] = node
+    needed = _needed(graph, list(found.values()), module)
     last = next(node for node in reversed(graph.nodes) if node in needed)
     end.args = (None,)
     for node in reversed(graph.nodes):
         if node not in needed and node.op not in ("placeholder", "output"):
             graph.erase_node(node)
     truncated = fx.GraphModule(module, graph, "Truncated")
-    results = {address: found[address] for address in wanted}
-    for address, node in results.items():
+    results = dict(found)
+    for address, node in found.items():
         # Whoever else reads the tensor, or another that shares its memory, may overwrite it in place.
         if node is not last:
             with truncated.graph.inserting_after(node):
@@ -136,14 +141,17 @@ def _needed(graph: fx.Graph, wanted: list[fx.Node], module: nn.Module) -> set[fx
 
 
 _TRACING = threading.RLock()
+# What torch.fx raises, and what a network's own Python raises when it meets a proxy in place of a tensor. A network
+# that raises it for tensors too does so when it runs.
+_UNTRACEABLE = (TraceError, TypeError, ValueError, AttributeError, LookupError, AssertionError, RuntimeError)
 
 
 class _Tracer(fx.Tracer):
-    """Traces a network and remembers the value that each module returned, by address."""
+    """Traces a network and remembers the value that each module returned last."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.outputs: dict[str, Any] = {}
+        self.outputs: dict[nn.Module, Any] = {}
         self._thread = threading.get_ident()
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
@@ -158,7 +166,7 @@ class _Tracer(fx.Tracer):
         if threading.get_ident() != self._thread:
             return forward(*args, **kwargs)
         out = super().call_module(m, forward, args, kwargs)
-        self.outputs[self.path_of_module(m)] = out.node if isinstance(out, fx.Proxy) else out
+        self.outputs[m] = out.node if isinstance(out, fx.Proxy) else out
         return out
 
 
@@ -206,12 +214,18 @@ class StoppedEarly(nn.Module):
     """Runs a network as it is and stops after the last of some layers.
 
     The first pass is a whole one: it shows how often each layer runs, since its last output counts.
+
+    Args:
+        module: the network.
+        addresses: of the layers.
+        reason: why it was not traced.
     """
 
-    def __init__(self, module: nn.Module, addresses: list[str]) -> None:
+    def __init__(self, module: nn.Module, addresses: list[str], reason: str) -> None:
         super().__init__()
         self.network = module
         self.addresses = addresses
+        self.reason = reason
         self._calls: Counter[str] | None = None
 
     def forward(self, pictures: Tensor) -> dict[str, Tensor]:
@@ -241,6 +255,10 @@ class StoppedEarly(nn.Module):
             if address not in activations:
                 raise LayerError(NO_TENSOR.format(address))
         return {address: activations[address] for address in self.addresses}
+
+    def extra_repr(self) -> str:
+        """The layers, and why the network was not traced."""
+        return f"{', '.join(map(repr, self.addresses))}; not traced: {self.reason}"
 
 
 class _Stop(Exception):  # noqa: N818 (it is no error)

@@ -216,3 +216,59 @@ def test_threads_that_trace_and_run_at_once():
         thread.join()
     assert not wrong
     assert (nn.Module.__call__, nn.Module.__getattr__) == (call, getter)
+
+
+class Checking(nn.Module):
+    """Raises an error of its own, for all but tensors or for tensors too."""
+
+    def __init__(self, error, check):
+        super().__init__()
+        self.conv, self.error, self.check = nn.Conv2d(3, 4, 3), error, check
+
+    def forward(self, pictures):
+        if not (self.check and isinstance(pictures, torch.Tensor)):
+            raise self.error
+        return self.conv(pictures)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("error", [TypeError("no tensor"), ValueError("no tensor"), AssertionError("no tensor")])
+def test_a_network_that_refuses_proxies_runs_as_it_is_and_says_why(error):
+    truncated = truncate(Checking(error, check=True), ["conv"])
+    assert f"'conv'; not traced: {type(error).__name__}: no tensor" in repr(truncated)
+    assert truncated(pictures())["conv"].shape == (2, 4, 10, 10)
+
+
+def test_the_networks_own_errors_are_seen():
+    truncated = truncate(Checking(ValueError("my own"), check=False), ["conv"])
+    with pytest.raises(ValueError, match="my own"):
+        truncated(pictures())
+    with pytest.raises(OSError, match="no such file"):
+        truncate(Checking(OSError("no such file"), check=False), ["conv"])
+
+
+class Shared(nn.Module):
+    """One module at two addresses, which runs twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 3, 3)
+        self.second = self.first
+
+    def forward(self, pictures):
+        return self.second(self.first(pictures) + 1)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("wrap", [lambda network: network, DataDependent], ids=["traced", "untraceable"])
+def test_a_module_at_two_addresses_has_one_output_its_last(wrap):
+    network = wrap(Shared())
+    expected = network(pictures())
+    both = [name for name, _ in network.named_modules(remove_duplicate=False) if name.endswith(("first", "second"))]
+    assert len(both) == 2
+    agree(truncate(network, both)(pictures()), dict.fromkeys(both, expected))
+    for address in both:
+        agree(truncate(network, [address])(pictures()), {address: expected})
+    with capture(network, both) as activations:
+        network(pictures())
+    agree(activations, dict.fromkeys(both, expected))
