@@ -19,11 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memviz.artefacts import MANIFEST, Manifest
-from memviz.errors import LayerError, StoreError
+from memviz.errors import StoreError
 from memviz.files import replacing
 from memviz.index.topk import TopK
 from memviz.layers import Layer
-from memviz.layers.unit import check_address
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,8 +31,6 @@ KIND, FORMAT = "memviz-index", 2
 IMAGES, TOP, STATS = "images.parquet", "top.parquet", "stats.parquet"
 FILES = (MANIFEST, IMAGES, TOP, STATS)
 SIDES = ("top", "bottom")
-# Pixels: no receptive field of a network is larger.
-_FARTHEST = 1e9
 REBUILD = "Delete the folder and build the index again."
 
 
@@ -59,16 +56,6 @@ class IndexConfig:
         """Refuses what no index has."""
         if self.k < 1 or not self.layers:
             raise ValueError(f"an index of {len(self.layers)} layers with k={self.k}")
-        for layer in self.layers:
-            if min(layer.channels, layer.height, layer.width) < 1:
-                raise ValueError(f"{layer.address} has {layer.channels} maps of {layer.height} x {layer.width}")
-            places = (*(layer.receptive_field or (1, 1)), *(layer.stride or (1, 1)))
-            if min(places) <= 0 or max(*places, *map(abs, layer.offset or (0, 0))) > _FARTHEST:
-                raise ValueError(f"{layer.address} sees {layer.receptive_field} px every {layer.stride} px")
-            try:
-                check_address(layer.address)
-            except LayerError as error:
-                raise ValueError(str(error)) from error
 
 
 @dataclass(frozen=True)

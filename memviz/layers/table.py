@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, overload
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
-from memviz.errors import LayerError, did_you_mean
+from memviz.errors import LayerError, StoreError, did_you_mean
 from memviz.layers.capture import check_uncompiled, evaluating
 from memviz.layers.receptive import Field, FieldTracker
+from memviz.layers.unit import check_address
 
 if TYPE_CHECKING:
     import pandas as pd
 
 # The names that torchvision and timm give to the projection on a residual block's shortcut.
 _SHORTCUTS = {"downsample", "shortcut"}
+# So RegNet and MaxViT call it; elsewhere the name means other things, as in the embedding of patches.
+_PROJECTION = "proj"
+# Pixels: no receptive field of a network is larger.
+_FARTHEST = 1e9
+_ORDINAL = re.compile(r"[^/\\\0:@]*@[1-9]\d{0,6}", re.ASCII)
 CONVOLUTIONS = {"Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"}
 
 
@@ -37,6 +45,9 @@ class Layer:
         ordinal: place among the convolutions of its branch, shortcuts not counted, as `resnet@139`
             (the paper's counting: conv1 = 1, layer1.0.conv1 = 2); None for other layers.
         block: whether it is a residual block, that is, adds two feature maps.
+
+    Raises:
+        ValueError: sizes, fields or names that no layer has.
     """
 
     address: str
@@ -49,6 +60,22 @@ class Layer:
     offset: tuple[float, float] | None
     ordinal: str | None
     block: bool
+
+    def __post_init__(self) -> None:
+        """Refuses what no layer has."""
+        if min(self.channels, self.height, self.width) < 1:
+            raise ValueError(f"{self.address} has {self.channels} maps of {self.height} x {self.width}")
+        lengths = (*(self.receptive_field or ()), *(self.stride or ()))
+        if not all(0 < length <= _FARTHEST for length in lengths) or not all(
+            abs(place) <= _FARTHEST for place in self.offset or ()
+        ):
+            raise ValueError(f"{self.address} sees {self.receptive_field} px every {self.stride} px from {self.offset}")
+        if self.ordinal is not None and not _ORDINAL.fullmatch(self.ordinal):
+            raise ValueError(f"{self.address} cannot be the convolution {self.ordinal!r}")
+        try:
+            check_address(self.address)
+        except LayerError as error:
+            raise ValueError(str(error)) from error
 
     def field(self, y: int, x: int) -> tuple[float, float, float, float] | None:
         """The receptive field of output (y, x) as (left, top, right, bottom) edges in input pixels.
@@ -100,11 +127,16 @@ class Layer:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Layer:
-        """The layer that `to_dict` described."""
-        fields: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in data.items()
-        }
-        return cls(**fields)
+        """The layer that `to_dict` described; a `StoreError` if it is none.
+
+        >>> layer = Layer("conv", "Conv2d", 8, 5, 5, (4, 4), (11, 11), (3.5, 3.5), "@1", False)
+        >>> Layer.from_dict(layer.to_dict()) == layer
+        True
+        """
+        try:
+            return msgspec.convert(data, cls)
+        except (msgspec.ValidationError, RecursionError) as error:
+            raise StoreError(f"This describes no layer: {error}.") from error
 
 
 class LayerTable(Sequence[Layer]):
@@ -194,10 +226,15 @@ def layer_table(module: nn.Module, example: Tensor, branches: Sequence[str] = ()
     check_uncompiled(module)
     rows: dict[str, Layer] = {}
     blocks: set[str] = set()
+    entered: dict[str, Any] = {}
     handles = []
 
-    def enter(part: nn.Module, inputs: Any) -> None:
-        additions.append(tracker.additions)
+    def enter(address: str) -> Any:
+        def hook(part: nn.Module, inputs: Any) -> None:
+            additions.append(tracker.additions)
+            entered[address] = inputs[0] if inputs else None
+
+        return hook
 
     def leave(address: str) -> Any:
         def hook(part: nn.Module, inputs: Any, output: Any) -> None:
@@ -206,9 +243,9 @@ def layer_table(module: nn.Module, example: Tensor, branches: Sequence[str] = ()
                 if any(part.children()):
                     blocks.add(address)
                 additions[:] = [tracker.additions] * len(additions)
-            if address and isinstance(output, Tensor) and output.dim() in (2, 4) and output.shape[0] == 1:
+            if address and isinstance(output, Tensor) and output.dim() in (2, 4) and len(output) == 1:
                 field = tracker.field(output)
-                if field and not tracker.channels_last(output):
+                if field and output.numel() and not tracker.channels_last(output):
                     rows.pop(address, None)
                     rows[address] = _row(address, part, output, field)
 
@@ -218,13 +255,20 @@ def layer_table(module: nn.Module, example: Tensor, branches: Sequence[str] = ()
     additions: list[int] = []
     try:
         for address, part in module.named_modules():
-            handles += [part.register_forward_pre_hook(enter), part.register_forward_hook(leave(address))]
+            handles += [part.register_forward_pre_hook(enter(address)), part.register_forward_hook(leave(address))]
         with evaluating(module), torch.no_grad(), tracker:
             module(example)
     finally:
         for handle in handles:
             handle.remove()
-    return LayerTable(_numbered(rows.values(), blocks, branches))
+    shortcuts = {address for address in entered if _is_projection(address, entered, blocks)}
+    return LayerTable(_numbered(rows.values(), blocks, shortcuts, branches))
+
+
+def _is_projection(address: str, entered: Mapping[str, Any], blocks: set[str]) -> bool:
+    """Whether a module so named runs on the input of its residual block, and not on its main path."""
+    parent, _, name = address.rpartition(".")
+    return name == _PROJECTION and parent in blocks and entered[address] is entered[parent]
 
 
 def _row(address: str, part: nn.Module, output: Tensor, field: Field) -> Layer:
@@ -254,13 +298,14 @@ def _kind(part: nn.Module) -> str:
     return next((name for name in names if name in CONVOLUTIONS), names[0])
 
 
-def _numbered(rows: Iterable[Layer], blocks: set[str], branches: Sequence[str]) -> Iterator[Layer]:
+def _numbered(rows: Iterable[Layer], blocks: set[str], shortcuts: set[str], branches: Sequence[str]) -> Iterator[Layer]:
     count: Counter[str] = Counter()
     for row in rows:
         parts = row.address.split(".")
         ordinal = None
-        if row.is_convolution and not _SHORTCUTS & set(parts):
+        on_shortcut = _SHORTCUTS & set(parts) or any(f"{row.address}.".startswith(f"{each}.") for each in shortcuts)
+        if row.is_convolution and not on_shortcut:
             branch = parts[0] if parts[0] in branches else ""
             count[branch] += 1
             ordinal = f"{branch}@{count[branch]}"
-        yield Layer(**row.to_dict() | {"ordinal": ordinal, "block": row.address in blocks})
+        yield replace(row, ordinal=ordinal, block=row.address in blocks)

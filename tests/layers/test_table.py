@@ -9,7 +9,7 @@ from torch import nn
 from torchvision.models import get_model
 from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformer, SwinTransformerBlockV2
 
-from memviz.errors import LayerError, ModelError
+from memviz.errors import LayerError, ModelError, StoreError
 from memviz.layers import Layer, LayerTable, capture, layer_table, private_copy, truncate
 from memviz.models import InputSpec, wrap
 from memviz.models.resmem import FalseResMem, ResMem
@@ -160,6 +160,32 @@ def test_layers_survive_json(branches):
     assert again == list(branches)
 
 
+WRONG = {
+    "channels": ["8", 0, 2.5, None],
+    "height": [-1],
+    "stride": [[0, 1], [1], [1e12, 1], "ab"],
+    "receptive_field": [[1.5, 2], [-1, 3], [10**400, 1], [[[]], 1]],
+    "offset": [[float("nan"), 0], [1e12, 0]],
+    "address": ["../../etc", 3, ""],
+    "ordinal": ["139", "a/b@1", "resnet@0", "resnet@" + "9" * 5000],
+    "block": ["yes"],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in WRONG.items() for value in values])
+def test_what_describes_no_layer_is_refused(branches, name, value):
+    with pytest.raises(StoreError, match="describes no layer"):
+        Layer.from_dict(branches[0].to_dict() | {name: value})
+
+
+def test_a_layer_without_a_field_of_its_own_is_refused(branches):
+    data = branches[0].to_dict()
+    del data["kind"]
+    for wrong in (data, {}, [], None):
+        with pytest.raises(StoreError, match="describes no layer"):
+            Layer.from_dict(wrong)
+
+
 def test_field_is_in_pixels_from_the_pictures_edge():
     table = table_of(
         nn.Sequential(nn.Conv2d(3, 8, 11, stride=4), nn.MaxPool2d(3, 2), nn.Conv2d(8, 8, (3, 1), padding=2))
@@ -267,3 +293,41 @@ def test_compiled_modules_are_refused(compile_):
             look(compiled)
         with pytest.raises(ModelError, match=r"module '1' of the network was compiled"):
             look(partly)
+
+
+@pytest.mark.parametrize(("name", "side"), [("regnet_y_400mf", 64), ("maxvit_t", 224)])
+def test_projections_of_shortcuts_have_no_ordinal(name, side):
+    with torch.random.fork_rng():
+        network = get_model(name, weights=None)
+    table = table_of(network, side)
+    projections = [layer for layer in table.convolutions() if ".proj." in layer.address]
+    assert len(projections) == 4
+    assert {layer.ordinal for layer in projections} == {None}
+    ordinals = [layer.ordinal for layer in table.convolutions() if layer.ordinal]
+    assert ordinals == [f"@{number + 1}" for number in range(len(table.convolutions()) - 4)]
+    if name == "regnet_y_400mf":
+        assert table["@2"].address == "trunk_output.block1.block1-0.f.a.0"
+
+
+def test_a_projection_that_is_on_no_shortcut_counts():
+    class Attention(nn.Module):
+        """Its projection is on the main path of a block that adds."""
+
+        def __init__(self):
+            super().__init__()
+            self.values, self.proj = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)
+
+        def forward(self, maps):
+            return maps + self.proj(self.values(maps))
+
+    class Embedding(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.proj, self.block = nn.Conv2d(3, 4, 4, 4), Attention()
+
+        def forward(self, pictures):
+            return self.block(self.proj(pictures))
+
+    table = layer_table(Embedding(), pictures(1))
+    assert table["block"].block
+    assert [layer.ordinal for layer in table.convolutions()] == ["@1", "@2", "@3"]
