@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import signal
 import sys
 import warnings
@@ -33,7 +34,8 @@ def main() -> None:
 
     warnings.showwarning = show
     # A name that is not UTF-8, or a sign that the terminal's encoding lacks, must not end a command.
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     before = signal.signal(signal.SIGTERM, terminate)
     try:
         from memviz.cli.app import app
