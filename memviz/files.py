@@ -77,7 +77,7 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
 def remove_leftovers(folder: Path) -> None:
     """Removes the half-written files that processes left that were killed, from a folder and the folders in it."""
     for path in [*folder.glob(f"{WRITING}*"), *folder.glob(f"*/{WRITING}*")]:
-        with suppress(FileNotFoundError):
+        with suppress(OSError):  # another process removed it, or nothing can be written here
             if _abandoned(path):
                 path.unlink()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 import re
 import threading
@@ -38,15 +40,17 @@ UPRIGHT = {
 }
 
 
-def open_image(path: str | os.PathLike[str]) -> Image.Image:
+def open_image(path: str | os.PathLike[str], sha256: str | None = None) -> Image.Image:
     """Reads a picture file as an upright 8-bit RGB image, loaded and closed.
 
     EXIF rotation is applied; grayscale, palette and CMYK become RGB; 16 bits are scaled to 8 (65535 to 255);
     transparency is laid over white; an animation gives its first frame. Safe to call from several threads.
 
+    With `sha256`, that of the file's bytes, the bytes that are decoded are those that have it: the file is read once.
+
     Raises `ImageError` with the file's name and the reason for whatever cannot be read: a missing, empty, truncated or
-    damaged file, a folder, another format, a path that is not UTF-8, more than `MAX_PIXELS` pixels, or a side above
-    `MAX_SIDE`.
+    damaged file, a folder, another format, a path that is not UTF-8, other bytes than `sha256` says, more than
+    `MAX_PIXELS` pixels, or a side above `MAX_SIDE`.
 
     >>> from PIL import Image
     >>> path = getfixture("tmp_path") / "clear.png"
@@ -56,7 +60,7 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
     """
     try:
         with _pillow_muted():
-            return _load(Path(path))
+            return _load(Path(path), sha256)
     except ImageError as error:
         reason = str(error)
     except UnidentifiedImageError:
@@ -69,7 +73,7 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
     raise ImageError(f"{utf8_name(path)}: {reason}")
 
 
-def _load(path: Path) -> Image.Image:
+def _load(path: Path, sha256: str | None) -> Image.Image:
     if utf8_name(path) != str(path):
         raise ImageError(MISNAMED)  # no table, JSON or CSV file could name it
     if path.is_dir():
@@ -78,7 +82,13 @@ def _load(path: Path) -> Image.Image:
         raise ImageError("not a regular file")  # opening a pipe would wait for ever
     if path.stat().st_size == 0:
         raise ImageError("an empty file")
-    with Image.open(path, formats=formats()) as image:
+    source: Path | io.BytesIO = path
+    if sha256 is not None:
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise ImageError("its contents were changed meanwhile")
+        source = io.BytesIO(content)
+    with Image.open(source, formats=formats()) as image:
         if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
             limit = f"{MAX_PIXELS:,} pixels, {MAX_SIDE:,} on a side"
             raise ImageError(f"too large ({image.width} x {image.height} pixels; the limit is {limit})")

@@ -48,6 +48,7 @@ def stream(
     batch_size: int,
     workers: int = 2,
     start: int = 0,
+    hashes: Sequence[str | None] | None = None,
 ) -> Generator[Batch, None, None]:
     """Yields the pictures of `paths[start:]` in order, `batch_size` files a batch, two batches ahead.
 
@@ -56,6 +57,9 @@ def stream(
     A file that cannot be read, or for which `prepare` raises `ImageError` or `MemoryError`, is in the batch's
     `failures`; any other exception of `prepare` is raised here. The threads end with the iteration, also when it
     ends by an exception or Ctrl-C, or by `close()`.
+
+    `hashes` are the SHA-256 that the files must have, for each of `paths` one, or None where it is not known: a file
+    that was changed is then a failure.
 
     Raises `ImageError` for a `batch_size` or `workers` below 1 or a negative `start`.
 
@@ -69,7 +73,9 @@ def stream(
     for name, value, least in (("batch_size", batch_size, 1), ("workers", workers, 1), ("start", start, 0)):
         if value < least:
             raise ImageError(f"{name}={value} is not possible: give {least} or more.")
-    return _batches([Path(path) for path in paths], prepare, batch_size, workers, start)
+    known = hashes or [None] * len(paths)
+    files = [(Path(path), sha256) for path, sha256 in zip(paths, known, strict=True)]
+    return _batches(files, prepare, batch_size, workers, start)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,15 +86,19 @@ class _Prepared:
 
 
 def _batches(
-    paths: list[Path], prepare: Callable[[Image.Image], Tensor], batch_size: int, workers: int, start: int
+    files: list[tuple[Path, str | None]],
+    prepare: Callable[[Image.Image], Tensor],
+    batch_size: int,
+    workers: int,
+    start: int,
 ) -> Generator[Batch, None, None]:
     # Not torch's DataLoader: it draws from the global random generator.
     pool = ThreadPoolExecutor(workers, thread_name_prefix="memviz-images")
     ahead: deque[list[Future[_Prepared | Failure]]] = deque()
     try:
-        for first in range(start, len(paths), batch_size):
-            indices = range(first, min(first + batch_size, len(paths)))
-            ahead.append([pool.submit(_read, index, paths[index], prepare) for index in indices])
+        for first in range(start, len(files), batch_size):
+            indices = range(first, min(first + batch_size, len(files)))
+            ahead.append([pool.submit(_read, index, *files[index], prepare) for index in indices])
             if len(ahead) > PREFETCH:
                 yield _gather(ahead.popleft())
         while ahead:
@@ -97,9 +107,9 @@ def _batches(
         pool.shutdown(cancel_futures=True)
 
 
-def _read(index: int, path: Path, prepare: Callable[[Image.Image], Tensor]) -> _Prepared | Failure:
+def _read(index: int, path: Path, sha256: str | None, prepare: Callable[[Image.Image], Tensor]) -> _Prepared | Failure:
     try:
-        image = open_image(path)
+        image = open_image(path, sha256)
         return _Prepared(index, prepare(image), image.size)
     except ImageError as error:
         return Failure(index, path, str(error).removeprefix(f"{utf8_name(path)}: "))

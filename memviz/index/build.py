@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from memviz.artefacts import MANIFEST, Manifest, check_folder, claim, heal, locked, partial_folder, publish
+from memviz.artefacts import LOCK, MANIFEST, Manifest, check_folder, claim, heal, locked, partial_folder, publish
 from memviz.errors import ImageError, LayerError, StoreError
 from memviz.files import MISNAMED
 from memviz.index.photographs import Photographs, originals
@@ -97,7 +97,7 @@ def build_index(
             result = _make(model, config, photographs, partial, batch_size, workers, progress)
             manifest.finished(**asdict(result)).write(partial)
         for path in partial.iterdir():
-            if path.name not in FILES:
+            if path.name not in (*FILES, LOCK):  # the lock holds until the index is there
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         publish(out)
     return load_index(out, photographs.root)
@@ -149,7 +149,7 @@ def _make(
         hashes = photographs.contents(workers, advance)
     first = originals(hashes)
     scanned = [place for place in sorted(set(first)) if place not in photographs.misnamed]
-    paths = [photographs.paths[place] for place in scanned]
+    files = {photographs.paths[place]: hashes[place] for place in scanned}
     # Apple's GPUs lack the 64-bit floating point numbers in which means are taken.
     device = torch.device("cpu") if model.device.type == "mps" else model.device
     saved = partial / _STATE
@@ -157,9 +157,9 @@ def _make(
         state = ScanState.load(saved, device)
     else:
         state = ScanState(TopK(sum(layer.channels for layer in config.layers), config.k, device))
-    with show_progress("Indexing", len(paths) - state.done, "images", progress) as advance:
+    with show_progress("Indexing", len(files) - state.done, "images", progress) as advance:
         report = _saving(state, saved, advance)
-        scan(model, config.layers, paths, range(len(paths)), state, report, batch_size, workers)
+        scan(model, config.layers, files, range(len(files)), state, report, batch_size, workers)
 
     columns = _columns(photographs, hashes, first, {place: number for number, place in enumerate(scanned)}, state)
     unreadable = {name: error for name, error in zip(columns["path"], columns["error"], strict=True) if error}

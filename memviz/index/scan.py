@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -208,7 +207,7 @@ def _pooled(maps: Tensor) -> tuple[Tensor, Tensor]:
 def scan(
     model: Model,
     layers: Sequence[Layer],
-    paths: Sequence[str | os.PathLike[str]],
+    files: Mapping[Path, str | None],
     photographs: range,
     state: ScanState,
     report: Callable[[int], None],
@@ -221,7 +220,8 @@ def scan(
     Args:
         model: the network; a private copy of it runs.
         layers: the watched layers.
-        paths: all photographs.
+        files: all photographs in their order, each with the SHA-256 that it must have, or None: one that is changed
+            between its hash and its decoding must not be ranked under the hash of another.
         photographs: the range of them to scan.
         state: changed in place.
         report: called after each batch with the number of its photographs; `state` may then be saved where
@@ -230,8 +230,9 @@ def scan(
         workers: threads that decode.
     """
     left = state.rest(photographs)
-    chosen = [Path(path) for path in paths[: photographs.stop]]
-    batches = stream(chosen, model.inputs.crops_from_pil, batch_size, workers=workers, start=left.start)
+    chosen = list(files)[: photographs.stop]
+    hashes = [files[path] for path in chosen]
+    batches = stream(chosen, model.inputs.crops_from_pil, batch_size, workers=workers, start=left.start, hashes=hashes)
     private = private_copy(model.module)
     network = ChannelsLast(private)
     maxima = Maxima(layers, model.inputs.size, batch_size, model.device)

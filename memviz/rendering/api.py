@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from memviz.artefacts import MANIFEST, Manifest, check_folder, claim
-from memviz.errors import LayerError, RenderError
+from memviz.errors import LayerError, RenderError, StoreError
 from memviz.files import provenance
 from memviz.layers.unit import Unit, units_of
 from memviz.models import Model
@@ -196,6 +196,11 @@ def render_job(
             saved.add(batch, [next(files) for _ in batch])
     saved = saved.merge(f"{model.name}  {job.address}")
     size = job.config.size
+    if gone := [unit for unit in job.units if unit not in saved.units]:
+        raise StoreError(
+            f"{folder} lost the pictures of the units {', '.join(map(str, gone[:5]))} while others were drawn: another "
+            "process removes files there. Give the same call again, or another folder."
+        )
     records = tuple(saved.units[unit] for unit in job.units)
     images = saved.images(records, model.inputs.size if size is None else (size, size))
     return Renders(images, tuple(replace(record, file=None) for record in records), saved.manifest)

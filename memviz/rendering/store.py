@@ -111,11 +111,16 @@ class SavedRenders:
             to_pil(result.picture).save(temporary, format="PNG", pnginfo=text)
 
     def merge(self, title: str = "") -> SavedRenders:
-        """Merges the shards into one file, and draws the contact sheet where it is older; returns what is there."""
+        """Merges the shards into one file, and draws the contact sheet where it is older; returns what is there.
+
+        Where nothing is to be done nothing is written: a finished folder may be read-only.
+        """
+        records, sheet = self.folder / RECORDS, self.folder / CONTACT_SHEET
+        if not shards(self.folder) and records.is_file() and not _older(sheet, records):
+            return load_renders(self.folder)
         with locked(self.folder, wait=True):
             merged = shards(self.folder)
             saved = load_renders(self.folder)
-            records, sheet = self.folder / RECORDS, self.folder / CONTACT_SHEET
             if merged or not records.is_file():
                 write_json(records, msgspec.to_builtins(saved.records))
                 for shard in merged:
@@ -123,7 +128,7 @@ class SavedRenders:
                 with suppress(OSError):  # a process without locks may be adding another
                     (self.folder / SHARDS).rmdir()
             # An interrupted run leaves a sheet that is older than the records, or none.
-            if not sheet.is_file() or sheet.stat().st_mtime_ns < records.stat().st_mtime_ns:
+            if _older(sheet, records):
                 drawn = saved.sheet(title)
                 with replacing(sheet) as temporary:
                     drawn.save(temporary)
@@ -133,6 +138,10 @@ class SavedRenders:
         """All pictures on one labelled sheet."""
         pictures = [self.picture(record) or record.state for record in self.records]
         return contact_sheet(pictures, [record.label for record in self.records], title)
+
+
+def _older(sheet: Path, records: Path) -> bool:
+    return not sheet.is_file() or sheet.stat().st_mtime_ns < records.stat().st_mtime_ns
 
 
 def from_pil(picture: Image.Image) -> Tensor:

@@ -1,3 +1,4 @@
+import hashlib
 import io
 import struct
 import threading
@@ -275,3 +276,13 @@ def test_a_name_that_is_not_utf8_is_a_reason(tmp_path):
     [batch] = stream([strange, tmp_path / "plain.png"], lambda image: torch.zeros(3, 1, 1), batch_size=2)
     assert batch.indices.tolist() == [1]
     assert batch.failures[0].reason == "its name is not UTF-8: rename it"
+
+
+def test_only_the_bytes_that_have_the_hash_are_decoded(tmp_path):
+    path = tmp_path / "red.png"
+    Image.new("RGB", (2, 2), "red").save(path)
+    known = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert open_image(path, known).getpixel((0, 0)) == (255, 0, 0)
+    Image.new("RGB", (2, 2), "blue").save(path)
+    with pytest.raises(ImageError, match=r"red\.png: its contents were changed meanwhile"):
+        open_image(path, known)

@@ -12,8 +12,10 @@ import pytest
 import torch
 
 import memviz
+from memviz.artefacts import LOCK, locked, partial_folder
 from memviz.errors import ImageError, LayerError, ModelError, StoreError
 from memviz.index import Index, build, build_index, load_index, scan
+from memviz.index.photographs import Photographs
 from memviz.index.scan import ScanState
 from memviz.models import InputSpec, ScoreSpec, wrap
 
@@ -330,3 +332,34 @@ def test_model_with_broken_weights_leaves_no_index(model, photos, tmp_path):
 def test_public_names():
     assert (memviz.build_index, memviz.load_index) == (build_index, load_index)
     assert memviz.Index is Index
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_photograph_that_is_changed_between_its_hash_and_its_decoding_is_not_ranked(
+    model, photos, tmp_path, monkeypatch
+):
+    contents = Photographs.contents
+
+    def changes(found, *arguments):
+        hashes = contents(found, *arguments)
+        shutil.copy(photos / "03.png", photos / "04.png")
+        return hashes
+
+    monkeypatch.setattr(Photographs, "contents", changes)
+    index = build_index(model, photos, out=tmp_path / "index", k=3)
+    errors = index.images.set_index("path")["error"].dropna()
+    assert errors.to_dict() == {"04.png": "its contents were changed meanwhile"}
+
+
+def test_the_lock_holds_until_the_index_is_there(model, photos, tmp_path, monkeypatch):
+    out, publish = tmp_path / "index", build.publish
+
+    def checked(folder):
+        with pytest.raises(StoreError, match="Another process is writing"), locked(partial_folder(folder)):
+            pass
+        publish(folder)
+        assert not (folder / LOCK).exists()
+
+    monkeypatch.setattr(build, "publish", checked)
+    build_index(model, photos, out=out, k=3)
+    assert not partial_folder(out).exists()

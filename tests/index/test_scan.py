@@ -60,7 +60,7 @@ def run(model, photos, names, batch_size, photographs=None, state=None):
     state = state or empty(model, names)
     layers = [model.layers[name] for name in names]
     photographs = photographs or range(len(paths))
-    scan(model, layers, paths, photographs, state, lambda count: None, batch_size, workers=2)
+    scan(model, layers, dict.fromkeys(paths), photographs, state, lambda count: None, batch_size, workers=2)
     return state
 
 

@@ -29,7 +29,7 @@ from memviz.rendering import engine as engines
 from memviz.rendering.measure import as_photograph
 from memviz.rendering.objective import UNIT_OBJECTIVES
 from memviz.rendering.objectives import Channel, Score, UnitObjective
-from memviz.rendering.store import from_pil
+from memviz.rendering.store import SavedRenders, from_pil
 
 QUICK = {"size": 16, "steps": 3}
 
@@ -615,3 +615,31 @@ def test_the_published_network(resmem):
     assert (table["value"] > start["value"]).all()
     assert (table["peak"] > start["peak"]).all()
     assert images.std() > 0.1
+
+
+def test_a_finished_folder_is_opened_without_writing(small, tmp_path, monkeypatch):
+    """As it must be where it is read-only."""
+    render(small, "body.3", [3, 1], out=tmp_path, **QUICK)
+    folder = tmp_path / "body.3"
+    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} | {"": folder.stat().st_mtime_ns}
+
+    def closed(*_, **__):
+        raise PermissionError("read-only")
+
+    monkeypatch.setattr("memviz.rendering.store.locked", closed)
+    monkeypatch.setattr("memviz.artefacts.locked", closed)
+    monkeypatch.setattr("memviz.files.tempfile.mkstemp", closed)
+    assert len(render(small, "body.3", [3, 1], out=tmp_path, **QUICK).images) == 2
+    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} | {"": folder.stat().st_mtime_ns} == before
+
+
+def test_a_picture_that_vanishes_while_others_are_drawn_is_named(small, tmp_path, monkeypatch):
+    merge = SavedRenders.merge
+
+    def late(saved, title):
+        (tmp_path / "body.3/body.3-0003.png").unlink()
+        return merge(saved, title)
+
+    monkeypatch.setattr(SavedRenders, "merge", late)
+    with pytest.raises(StoreError, match="lost the pictures of the units 3 while others were drawn"):
+        render(small, "body.3", [3, 1], out=tmp_path, **QUICK)
