@@ -1,7 +1,7 @@
-"""Which axes of a tensor run along the rows and the columns of the picture, followed through reshapes.
+"""Which axes of a tensor run along the picture's rows and columns, tracked through reshapes.
 
-Each axis is a product of factors, the outermost first, as of `view` in row-major order: of maps (N, C, H, W) flattened
-to (N, C, H * W), the last axis has the factors rows and columns.
+An axis is a product of factors in row-major order, the outermost first: the last axis of maps (N, C, H, W) that were
+flattened to (N, C, H * W) has the factors rows and columns.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from collections.abc import Iterable, Sequence
 
 ROWS, COLUMNS, NEITHER = "rows", "columns", ""
 
-# Size, and what it counts.
+# The size of an axis or of a factor of it, and what it counts.
 Factor = tuple[int, str]
 Axis = tuple[Factor, ...]
 Axes = tuple[Axis, ...]
 
 
 def plain_axis(size: int) -> Axis:
-    """An axis of entries that are no positions, such as channels; of size 1 it has no factor."""
+    """An axis without positions, such as channels; one of size 1 has no factors."""
     return ((size, NEITHER),) if size != 1 else ()
 
 
@@ -32,7 +32,7 @@ def map_axes(shape: Sequence[int]) -> Axes:
 
 
 def is_plain(axis: Axis) -> bool:
-    """Whether an axis has no factor that counts positions."""
+    """Whether no factor of an axis counts rows or columns."""
     return all(name == NEITHER for _, name in axis)
 
 
@@ -42,7 +42,7 @@ def are_maps(axes: Axes) -> bool:
 
 
 def regroup(axes: Axes, shape: Sequence[int]) -> Axes | None:
-    """The axes after a `view` to a shape; None if it divides rows or columns, as into windows.
+    """The axes after a `view` to a shape; None if it splits rows or columns, for example into windows.
 
     >>> regroup(map_axes((1, 3, 4, 5)), (3, 20))
     (((3, ''),), ((4, 'rows'), (5, 'columns')))
@@ -64,12 +64,12 @@ def regroup(axes: Axes, shape: Sequence[int]) -> Axes | None:
             else:
                 return None
             axis.append((size, name))
-        found.append(_merged(axis))
+        found.append(_merge_factors(axis))
     return tuple(found)
 
 
 def broadcast(all_axes: Iterable[Axes], shape: Sequence[int]) -> Axes | None:
-    """The axes of what is computed entry by entry; None if the inputs do not lie position upon position.
+    """The axes of an elementwise function's output; None if the positions of the inputs do not coincide.
 
     Args:
         all_axes: those of the inputs that have rows and columns.
@@ -88,7 +88,7 @@ def broadcast(all_axes: Iterable[Axes], shape: Sequence[int]) -> Axes | None:
     return tuple(found) if len(names) == 2 else None
 
 
-def _merged(factors: Iterable[Factor]) -> Axis:
+def _merge_factors(factors: Iterable[Factor]) -> Axis:
     merged: list[Factor] = []
     for size, name in factors:
         if merged and merged[-1][1] == name == NEITHER:

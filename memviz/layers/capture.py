@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from memviz.errors import LayerError, ModelError, did_you_mean
 
 NO_TENSOR = (
-    "The layer {!r} cannot be looked at: it does not run in a forward pass, or gives no single tensor. "
-    "Choose one of its parts."
+    "The layer {!r} has no activation: it does not run in a forward pass, or does not return a single tensor. "
+    "Choose one of its submodules."
 )
 
 
@@ -31,19 +31,19 @@ def submodule(module: nn.Module, address: str) -> nn.Module:
 
 
 def check_uncompiled(module: nn.Module) -> None:
-    """Refuses a network with modules of `torch.jit`, by script or trace: they take no hooks."""
-    for address, part in module.named_modules():
-        if isinstance(part, torch.jit.ScriptModule):
+    """Raises a `ModelError` for a network with modules that `torch.jit` made: they take no hooks."""
+    for address, child in module.named_modules():
+        if isinstance(child, torch.jit.ScriptModule):
             where = f"module {address!r} of the network" if address else "network"
             raise ModelError(
-                f"The {where} was compiled by torch.jit, and nobody can look inside. Give the torch.nn.Module from "
-                "which it was made."
+                f"The {where} was compiled by torch.jit, so its activations cannot be read. Give the torch.nn.Module "
+                "from which it was made."
             )
 
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode for the block; afterwards every module has the mode that it had.
+    """Evaluation mode inside the block; afterwards every module is back in its previous mode.
 
     >>> module = nn.Sequential(nn.Dropout())
     >>> with evaluating(module):
@@ -52,21 +52,21 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     >>> module.training
     True
     """
-    before = [(part, part.training) for part in module.modules()]
+    before = [(child, child.training) for child in module.modules()]
     try:
         module.eval()
         yield
     finally:
-        for part, training in before:
-            part.training = training
+        for child, training in before:
+            child.training = training
 
 
 @contextmanager
 def observe(module: nn.Module, callbacks: Mapping[str, Callable[[Tensor], None]]) -> Iterator[None]:
-    """Calls back with a layer's output at the moment when it is made.
+    """Calls a function with a layer's output as soon as it is computed.
 
     The tensor is the network's own: reduce or copy it at once, a later in-place operation may
-    overwrite it. A module that runs more than once calls back each time.
+    overwrite it. For a module that runs more than once, the function is called each time.
 
     Args:
         module: any module; it keeps no hook afterwards, also after an exception.
@@ -92,11 +92,11 @@ def observe(module: nn.Module, callbacks: Mapping[str, Callable[[Tensor], None]]
         return call
 
     check_uncompiled(module)
-    parts = {address: submodule(module, address) for address in callbacks}
+    modules = {address: submodule(module, address) for address in callbacks}
     handles = []
     try:
         for address, callback in callbacks.items():
-            handles.append(parts[address].register_forward_hook(hook(callback)))
+            handles.append(modules[address].register_forward_hook(hook(callback)))
         yield
     finally:
         for handle in handles:
@@ -105,7 +105,7 @@ def observe(module: nn.Module, callbacks: Mapping[str, Callable[[Tensor], None]]
 
 @contextmanager
 def capture(module: nn.Module, addresses: Iterable[str]) -> Iterator[dict[str, Tensor]]:
-    """Keeps the outputs of layers while the block runs the module.
+    """Records the outputs of layers while the module runs inside the block.
 
     Args:
         module: any module; it keeps no hook afterwards, also after an exception.
@@ -113,7 +113,7 @@ def capture(module: nn.Module, addresses: Iterable[str]) -> Iterator[dict[str, T
 
     Yields:
         Address to activation, (N, C, H, W) or (N, C), filled by each forward pass, attached to the
-        autograd graph; of a module that runs more than once, the last.
+        autograd graph; the last one of a module that runs more than once.
 
     Raises:
         LayerError: an address that the module does not have, or, in the block, that gives no single tensor.

@@ -1,4 +1,4 @@
-"""Networks with other modules in the place of some of their own."""
+"""Networks in which modules are replaced."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from memviz.layers.private import private_copy
 
 
 def replaced(network: nn.Module, replacements: Mapping[str, nn.Module]) -> nn.Module:
-    """A private copy of a network with other modules in the place of some of its own.
+    """A private copy of a network in which some modules are replaced.
 
     Neither the network nor the replacements are changed; the copy is in evaluation mode, frozen, and shares the memory
     of their weights. A replacement may contain the module that it replaces: to alter a layer's output, put
@@ -20,8 +20,7 @@ def replaced(network: nn.Module, replacements: Mapping[str, nn.Module]) -> nn.Mo
 
     Args:
         network: any module, a traced one (`torch.fx.GraphModule`) included.
-        replacements: dotted address to module. A module that the network holds at several addresses is replaced at all
-            of them.
+        replacements: dotted address to module. A module with several addresses is replaced at all of them.
 
     Raises:
         LayerError: an address that the network does not have, the network itself (""), an address inside another, or
@@ -45,16 +44,14 @@ def replaced(network: nn.Module, replacements: Mapping[str, nn.Module]) -> nn.Mo
 
 
 def replace_modules(network: nn.Module, replacements: Mapping[str, nn.Module]) -> None:
-    """What `replaced` does, in place, with the replacements as they are: for a network that is ours to alter."""
+    """Like `replaced`, but in place and with the given modules themselves: for a private network."""
     new: dict[int, nn.Module] = {}
     for address, module in replacements.items():
         old = submodule(network, address)
         if old is network:
             raise LayerError("The network itself ('') cannot be replaced, only a layer in it.")
         if new.setdefault(id(old), module) is not module:
-            raise LayerError(
-                f"The layer {address!r} stands at several addresses: give one replacement for all of them."
-            )
+            raise LayerError(f"The layer {address!r} has several addresses: give one replacement for all of them.")
     for address in replacements:
         inside = [other for other in replacements if other.startswith(f"{address}.")]
         if inside:

@@ -14,13 +14,13 @@ from memviz.layers.private import has_forward_hooks
 
 
 def fold_batch_norms(graph: GraphModule) -> None:
-    """Folds, in place, each batch norm into the convolution whose only reader it is.
+    """Folds, in place, each batch norm into the convolution before it, if nothing else reads that convolution's output.
 
-    In evaluation mode a batch norm is an affine map, so the convolution can do it
-    (`torch.nn.utils.fusion`). Only for a private copy: the folded convolutions replace the old.
+    In evaluation mode a batch norm is an affine map, which the convolution can include
+    (`torch.nn.utils.fusion`). Only for a private copy: the folded convolutions replace the old ones.
     """
     modules: dict[str, Any] = dict(graph.named_modules(remove_duplicate=False))
-    # By module: one that stands at several addresses runs at each.
+    # Counted by module, since one with several addresses runs at each of them.
     calls = Counter(id(modules[str(node.target)]) for node in graph.graph.nodes if node.op == "call_module")
     folded: dict[str, nn.Module] = {}
     for node in list(graph.graph.nodes):
@@ -41,5 +41,5 @@ def fold_batch_norms(graph: GraphModule) -> None:
 
 
 def _is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
-    """Whether a module computes what its class says, from its own weights: no parametrization, no hook."""
+    """Whether a module is exactly of a class, without parametrization (which changes the class) and without hooks."""
     return type(module) is kind and not has_forward_hooks(module)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Interval:
-    """Along one axis, output i sees the input pixels `low + i * jump` to `high + i * jump`."""
+    """Along one axis, output i depends on the input pixels `low + i * jump` to `high + i * jump`."""
 
     jump: float = 1.0
     low: float = 0.0
@@ -45,14 +45,14 @@ class Interval:
         return Interval(self.jump * step, self.low + start * self.jump, self.high + start * self.jump)
 
     def union(self, other: Interval) -> Interval:
-        """What both see together; outputs on different grids see everything."""
-        if other.everything or self.everything:
-            return Interval(other.jump if self.everything else self.jump, -math.inf, math.inf)
+        """The smallest interval that contains both; unbounded for outputs on different grids."""
+        if other.unbounded or self.unbounded:
+            return Interval(other.jump if self.unbounded else self.jump, -math.inf, math.inf)
         if self.jump != other.jump:
             return Interval(max(self.jump, other.jump), -math.inf, math.inf)
         return Interval(self.jump, min(self.low, other.low), max(self.high, other.high))
 
     @property
-    def everything(self) -> bool:
-        """Whether the whole picture is seen, wherever the output lies."""
+    def unbounded(self) -> bool:
+        """Whether every output depends on the whole axis."""
         return math.isinf(self.high)

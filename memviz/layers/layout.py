@@ -7,14 +7,14 @@ from torch import Tensor, nn
 
 
 class ChannelsLast(nn.Module):
-    """Runs a private network in the `torch.channels_last` layout, or contiguously where it does not run in that one.
+    """Runs a private network in the `torch.channels_last` layout, or contiguously if it fails in that layout.
 
-    Convolutions on the CPU run several times faster on channels_last maps. But a network that flattens them with
-    `view(n, -1)` raises a RuntimeError, since their values do not lie in that order. Whether it does is found by
-    running it: from its first such error on, a network that runs contiguously does so.
+    Convolutions on the CPU run several times faster on channels_last maps, but a network that flattens maps with
+    `view(n, -1)` raises a RuntimeError on them. This is found by trying: after a RuntimeError the pass is repeated
+    with contiguous inputs and weights, and if that succeeds, all later passes run so.
 
     Args:
-        network: from pictures (N, 3, H, W) to anything; its weights are laid out anew, in place.
+        network: from pictures (N, 3, H, W) to anything; the layout of its weights is changed in place.
 
     Example:
         >>> class Flattening(nn.Module):
@@ -43,7 +43,7 @@ class ChannelsLast(nn.Module):
         try:
             out: object = self.network(pictures.contiguous())
         except BaseException:
-            # It was not the layout that the network objected to.
+            # The layout was not the cause.
             self._lay_out(torch.channels_last)
             raise
         self._layout = torch.contiguous_format

@@ -1,4 +1,4 @@
-"""A copy of a network that is ours to alter, sharing the memory of the caller's weights."""
+"""A copy of a network that may be modified, and shares the memory of the caller's weights."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ _UNCOPYABLE = (TypeError, RuntimeError, AttributeError, copy.Error, pickle.Pickl
 
 
 def private_copy(module: Network) -> Network:
-    """An evaluation-mode, frozen copy whose parameters share the caller's memory, but where a network has hooks.
+    """A frozen copy in evaluation mode, whose parameters share the caller's memory.
 
-    Forward hooks and forward pre-hooks take part in what a network computes, as `torch.nn.utils.spectral_norm` does, so
-    they are copied. What a hook refers to is copied with it: a submodule is that of the copy, and a list in which the
-    hook records outputs is another one. Only global variables are shared. Hooks of the backward pass and of
-    `state_dict` are left out.
+    Forward hooks and forward pre-hooks belong to what a network computes (`torch.nn.utils.spectral_norm` is one), so
+    they are copied, and then the parameters have memory of their own, since a hook may write to them. Whatever a hook
+    refers to is copied with it: submodules become those of the copy, and a list in which the hook records outputs
+    becomes another list. Only global variables are shared. Backward hooks and hooks of `state_dict` are dropped.
 
     Args:
         module: any module; it stays as it is.
@@ -61,21 +61,21 @@ def private_copy(module: Network) -> Network:
         values = parameter.detach().clone() if hooked else parameter.detach()
         memo[id(parameter)] = nn.Parameter(values, requires_grad=False)
     for buffer in module.buffers():
-        # Unlike a parameter, a buffer may be updated by a forward pass.
+        # A forward pass may update a buffer.
         memo[id(buffer)] = buffer.detach().clone()
-    for part in module.modules():
-        for value in vars(part).values():
-            # Results of a forward pass, as old weight norms store, are refused by deepcopy.
+    for child in module.modules():
+        for value in vars(child).values():
+            # deepcopy refuses results of a forward pass, such as the weight that an old weight norm stores.
             if isinstance(value, Tensor):
                 memo[id(value)] = value.detach().clone()
         for name in (*_FORWARD_HOOKS, *_OTHER_HOOKS):
-            memo[id(getattr(part, name))] = type(getattr(part, name))()
+            memo[id(getattr(child, name))] = type(getattr(child, name))()
     try:
         copied = copy.deepcopy(module, memo).eval()
     except _UNCOPYABLE as error:
         raise ModelError(
-            f"{type(module).__name__} cannot be copied ({error}), and memviz looks only into a copy of a network. Take "
-            "away from its modules what copy.deepcopy refuses."
+            f"{type(module).__name__} cannot be copied ({error}), and memviz works on a copy of the network. Remove "
+            "from its modules what copy.deepcopy refuses."
         ) from error
     _copy_hooks(module, memo)
     free_without_collection(copied)
@@ -83,39 +83,39 @@ def private_copy(module: Network) -> Network:
 
 
 def has_forward_hooks(module: nn.Module) -> bool:
-    """Whether a module may compute something else than its class says."""
+    """Whether hooks may change what a module computes."""
     return any(getattr(module, name) for name in _FORWARD_HOOKS)
 
 
 def free_without_collection(network: nn.Module) -> None:
-    """Lets a network's memory be freed when its last user is gone, and not only when Python collects garbage.
+    """Breaks reference cycles, so that a network is freed with its last reference and not by the garbage collector.
 
-    A traced module (`torch.fx.GraphModule`) and its graph refer to each other; the graph does not need that.
+    A traced module (`torch.fx.GraphModule`) and its graph refer to each other; the graph works without.
     """
-    for part in network.modules():
-        if isinstance(part, fx.GraphModule):
-            part.graph.owning_module = None
+    for child in network.modules():
+        if isinstance(child, fx.GraphModule):
+            child.graph.owning_module = None
 
 
 def _copy_hooks(module: nn.Module, memo: dict[int, Any]) -> None:
     """Gives the copies of modules, which are in `memo`, copies of their forward hooks."""
     owned = {id(each) for each in (*module.modules(), *module.parameters(), *module.buffers())}
-    for address, part in module.named_modules():
+    for address, child in module.named_modules():
         for name in _HOOK_FLAGS:
-            getattr(memo[id(part)], name).update(getattr(part, name))
+            getattr(memo[id(child)], name).update(getattr(child, name))
         for name in _FORWARD_HOOKS:
-            for key, hook in getattr(part, name).items():
+            for key, hook in getattr(child, name).items():
                 try:
-                    getattr(memo[id(part)], name)[key] = _deepcopy(hook, memo, owned)
+                    getattr(memo[id(child)], name)[key] = _deepcopy(hook, memo, owned)
                 except _UNCOPYABLE as error:
                     raise ModelError(
                         f"The forward hook {hook!r} of the module {address!r} cannot be copied ({error}), and memviz "
-                        "looks only into a copy of a network. Remove the hook, or put a module in its place."
+                        "works on a copy of the network. Remove the hook, or replace it by a module."
                     ) from error
 
 
 def _deepcopy(value: Any, memo: dict[int, Any], owned: set[int]) -> Any:
-    """`copy.deepcopy`, which by itself shares functions and what they enclose; `owned` is the caller's network."""
+    """Like `copy.deepcopy`, but also copies closures; `owned` holds the ids of the caller's modules and tensors."""
     if isinstance(value, functools.partial):
         function = _deepcopy(value.func, memo, owned)
         return functools.partial(function, *copy.deepcopy(value.args, memo), **copy.deepcopy(value.keywords, memo))
@@ -127,13 +127,13 @@ def _deepcopy(value: Any, memo: dict[int, Any], owned: set[int]) -> Any:
         return copy.deepcopy(value, memo)
     if id(value) in memo:
         return memo[id(value)]
-    for name in _names(value.__code__):
+    for name in _find_globals(value.__code__):
         if id(value.__globals__.get(name)) in owned:
             raise TypeError(f"it refers to the network by the global name {name!r}; use the hook's own arguments")
     cells = value.__closure__ or ()
     new = [memo.setdefault(id(cell), CellType()) for cell in cells]
     function = FunctionType(value.__code__, value.__globals__, value.__name__, closure=tuple(new))
-    memo[id(value)] = function  # before what it encloses, which may be the function itself
+    memo[id(value)] = function  # before its closure, which may contain the function itself
     function.__defaults__ = copy.deepcopy(value.__defaults__, memo)
     function.__kwdefaults__ = copy.deepcopy(value.__kwdefaults__, memo)
     vars(function).update(copy.deepcopy(vars(value), memo))
@@ -150,9 +150,9 @@ def _is_empty(cell: CellType) -> bool:
         return True
 
 
-def _names(code: CodeType) -> Iterator[str]:
-    """The names of the global variables that a function, or one inside it, uses."""
+def _find_globals(code: CodeType) -> Iterator[str]:
+    """The names of the global variables that a function and the functions defined in it use."""
     yield from (step.argval for step in dis.get_instructions(code) if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"))
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            yield from _names(constant)
+            yield from _find_globals(constant)

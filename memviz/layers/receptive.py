@@ -1,7 +1,7 @@
 """The receptive field of every tensor that a network computes.
 
-Instead of knowing modules, `FieldTracker` follows every tensor operation that really runs, so that functional layers,
-shortcuts, concatenations and tensors in the layout of transformers count as well.
+`FieldTracker` follows the tensor operations that run, not the modules, so that functional layers, shortcuts,
+concatenations and the (N, H, W, C) layout of transformers are covered.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from memviz.layers.axes import Axes, are_maps, is_plain, map_axes, plain_axis
 from memviz.layers.interval import Interval
-from memviz.layers.operations import EVERYTHING, Operation, Seen
+from memviz.layers.operations import WHOLE_PICTURE, Operation, TensorField
 
 Field = tuple[Interval, Interval]
 
 
 class FieldTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """While active, knows the receptive field of every tensor computed from `picture`.
+    """While active, tracks the receptive field of every tensor computed from `picture`.
 
     `additions` counts the sums of two feature maps of equal shape: the junctions of residual blocks.
 
@@ -38,22 +38,22 @@ class FieldTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self, picture: Tensor) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        # By storage and by tensor. The tensors are kept: an id is only unique while its owner lives.
-        self._known: dict[int, dict[int, tuple[Seen, Tensor]]] = {}
+        # Keyed by storage, then by tensor. The tensors are kept alive, because ids are reused.
+        self._known: dict[int, dict[int, tuple[TensorField, Tensor]]] = {}
         self.additions = 0
         self._channels_last: set[int] = set()
-        self._remember(picture, Seen(Interval(), Interval(), map_axes(picture.shape)))
+        self._remember(picture, TensorField(Interval(), Interval(), map_axes(picture.shape)))
 
     def field(self, tensor: Tensor) -> Field | None:
         """The field (vertical, horizontal) of maps (N, C, H, W), or None if they do not depend on the picture.
 
-        Of tensors of another form it is that of the whole picture.
+        For tensors of another form it is the whole picture.
         """
-        seen = self._seen(tensor)
-        if seen is None:
+        field = self._look_up(tensor)
+        if field is None:
             return None
-        seen = seen if tensor.dim() == 4 and are_maps(seen.axes) else EVERYTHING
-        return seen.rows, seen.columns
+        field = field if tensor.dim() == 4 and are_maps(field.axes) else WHOLE_PICTURE
+        return field.rows, field.columns
 
     def channels_last(self, tensor: Tensor) -> bool:
         """Whether a tensor's axes were permuted to (N, H, W, C), as transformers and ConvNeXt do."""
@@ -63,15 +63,17 @@ class FieldTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        inputs = [(tensor, seen) for tensor in _tensors([*args, *kwargs.values()]) if (seen := self._seen(tensor))]
+        inputs = [
+            (tensor, field) for tensor in _find_tensors([*args, *kwargs.values()]) if (field := self._look_up(tensor))
+        ]
         out = func(*args, **kwargs)
         name = func.overloadpacket.__name__
-        # What `zeros_like` or `new_zeros` makes has a tensor's shape, and nothing of its values.
+        # `zeros_like` and `new_zeros` use a tensor's shape, not its values.
         if inputs and not (name.endswith("_like") or name.startswith("new_")):
             names = (argument.name for argument in func._schema.arguments)
             operation = Operation(func, dict(zip(names, args, strict=False)) | kwargs, inputs)
-            permuted = _permuted(operation, any(self.channels_last(tensor) for tensor, _ in inputs))
-            for tensor in _tensors(out):
+            permuted = _is_channels_last(operation, any(self.channels_last(tensor) for tensor, _ in inputs))
+            for tensor in _find_tensors(out):
                 self._remember(tensor, operation.output(tensor))
                 if permuted:
                     self._channels_last.add(id(tensor))
@@ -79,56 +81,64 @@ class FieldTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self.additions += 1
         return out
 
-    def _seen(self, tensor: Tensor) -> Seen | None:
-        sharing = self._known.get(_storage(tensor))
+    def _look_up(self, tensor: Tensor) -> TensorField | None:
+        sharing = self._known.get(_identify_storage(tensor))
         if sharing is None:
             return None
         if id(tensor) in sharing:
             return sharing[id(tensor)][0]
-        # Itself it does not depend on the picture, but something that does was written into its memory.
+        # The tensor was not computed from the picture, but a view of its memory was written to.
         (written, other), *more = sharing.values()
-        axes = _axes_like(tensor, other, written)
-        found = Seen(written.rows, written.columns, axes) if axes else EVERYTHING
-        return found.overlaid(seen if _axes_like(tensor, other, seen) else EVERYTHING for seen, other in more)
+        axes = _match_axes(tensor, other, written)
+        found = TensorField(written.rows, written.columns, axes) if axes else WHOLE_PICTURE
+        return found.merge(field if _match_axes(tensor, other, field) else WHOLE_PICTURE for field, other in more)
 
-    def _remember(self, tensor: Tensor, seen: Seen) -> None:
-        sharing = self._known.setdefault(_storage(tensor), {})
-        if id(tensor) in sharing and sharing[id(tensor)][0] != seen:
-            # An in-place operation: others that share the memory have changed too.
+    def _remember(self, tensor: Tensor, field: TensorField) -> None:
+        sharing = self._known.setdefault(_identify_storage(tensor), {})
+        if id(tensor) in sharing and sharing[id(tensor)][0] != field:
+            # An in-place operation, which also changes the tensors that share the memory.
             for key, (old, other) in sharing.items():
-                aligned = old is not EVERYTHING and _axes_like(other, tensor, seen) == old.axes
-                sharing[key] = (old.overlaid([seen]) if aligned else EVERYTHING), other
-        sharing[id(tensor)] = seen, tensor
+                aligned = old is not WHOLE_PICTURE and _match_axes(other, tensor, field) == old.axes
+                sharing[key] = (old.merge([field]) if aligned else WHOLE_PICTURE), other
+        sharing[id(tensor)] = field, tensor
 
 
-def _tensors(values: Any) -> Iterator[Tensor]:
+def _find_tensors(values: Any) -> Iterator[Tensor]:
     if isinstance(values, Tensor):
         yield values
     elif isinstance(values, (list, tuple)):
         for value in values:
-            yield from _tensors(value)
+            yield from _find_tensors(value)
 
 
-def _storage(tensor: Tensor) -> int:
-    # Not its address in memory, which is 0 for all on the meta device.
+def _identify_storage(tensor: Tensor) -> int:
+    # Not data_ptr(), which is 0 for every tensor on the meta device.
     return int(tensor.untyped_storage()._cdata)
 
 
-def _axes_like(tensor: Tensor, other: Tensor, seen: Seen) -> Axes | None:
-    """The axes of a tensor, if its positions are those of another with which it shares its memory."""
+def _match_axes(tensor: Tensor, other: Tensor, field: TensorField) -> Axes | None:
+    """The axes of a tensor that shares its memory with another; None if their positions do not coincide."""
+    if field is WHOLE_PICTURE:
+        return None
     axes = [plain_axis(size) for size in tensor.shape]
     left = list(range(tensor.dim()))
-    for axis, size, stride in zip(seen.axes, other.shape, other.stride(), strict=seen is not EVERYTHING):
+    for axis, size, stride in zip(field.axes, other.shape, other.stride(), strict=True):
         if not is_plain(axis):
             same = [dim for dim in left if (tensor.shape[dim], tensor.stride(dim)) == (size, stride)]
             if not same:
                 return None
             axes[same[0]] = axis
             left.remove(same[0])
-    return None if seen is EVERYTHING else tuple(axes)
+    # One may begin some channels after the other, but not some rows or columns.
+    offset = abs(int(tensor.storage_offset()) - int(other.storage_offset()))
+    for dim in sorted(range(tensor.dim()), key=lambda dim: tensor.stride(dim), reverse=True):
+        steps, offset = divmod(offset, max(tensor.stride(dim), 1))
+        if steps and not is_plain(axes[dim]):
+            return None
+    return tuple(axes)
 
 
-def _permuted(operation: Operation, before: bool) -> bool:
-    """Whether the axes are (N, H, W, C) after an operation, of whose inputs one was so `before`."""
+def _is_channels_last(operation: Operation, before: bool) -> bool:
+    """Whether the output's axes are (N, H, W, C); `before` says whether those of an input were."""
     axes = list(operation.arguments["dims"]) if operation.name == "permute" else []
     return axes == [0, 2, 3, 1] or (before and axes != [0, 3, 1, 2])

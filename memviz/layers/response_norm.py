@@ -12,8 +12,8 @@ from memviz.layers.edit import replace_modules
 from memviz.layers.private import has_forward_hooks
 
 
-def _neighbours(values: Tensor, before: int, after: int) -> Tensor:
-    """Sums over a window along the last axis, zero outside."""
+def _sum_neighbours(values: Tensor, before: int, after: int) -> Tensor:
+    """Sums over a window along the last axis, with zero padding."""
     length = values.shape[-1]
     padded = F.pad(values, (before, after))
     total = padded[..., :length].clone()
@@ -28,7 +28,7 @@ class _ResponseNorm(autograd.Function):
     @staticmethod
     def forward(ctx: Any, maps: Tensor, size: int, alpha: float, beta: float, k: float) -> Tensor:
         values, before, after = maps.movedim(1, -1), size // 2, (size - 1) // 2
-        base = _neighbours(values.square(), before, after).mul_(alpha / size).add_(k)
+        base = _sum_neighbours(values.square(), before, after).mul_(alpha / size).add_(k)
         factor = base.pow(-beta)
         ctx.save_for_backward(values, base, factor)
         ctx.settings = before, after, 2 * alpha * beta / size
@@ -39,8 +39,8 @@ class _ResponseNorm(autograd.Function):
         values, base, factor = ctx.saved_tensors
         before, after, share = ctx.settings
         direct = gradients[0].movedim(1, -1) * factor
-        # A channel reaches those whose windows hold it: the mirrored window.
-        through = _neighbours(direct * values / base, after, before).mul_(values).mul_(share)
+        # A channel influences those whose windows contain it: the mirrored window.
+        through = _sum_neighbours(direct * values / base, after, before).mul_(values).mul_(share)
         return (direct - through).movedim(-1, 1), None, None, None, None
 
 
@@ -69,7 +69,7 @@ class ResponseNorm(nn.Module):
 
 
 def replace_response_norms(network: nn.Module) -> None:
-    """Replaces, in place, every local response normalization of a private network, but those with hooks."""
+    """Replaces, in place, the local response normalizations of a private network that have no hooks."""
     norms = {
         name: module
         for name, module in network.named_modules()

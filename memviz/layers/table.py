@@ -1,4 +1,4 @@
-"""The layers of a network in the order in which they run."""
+"""The table of a network's layers, in execution order."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # The names that torchvision and timm give to the projection on a residual block's shortcut.
 _SHORTCUTS = {"downsample", "shortcut"}
-# So RegNet and MaxViT call it; elsewhere the name means other things, as in the embedding of patches.
+# The name in RegNet and MaxViT; elsewhere it has other meanings, such as the embedding of patches.
 _PROJECTION = "proj"
 # Pixels: no receptive field of a network is larger.
 _FARTHEST = 1e9
@@ -32,22 +32,22 @@ CONVOLUTIONS = {"Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer: where it is, what it gives, and what part of the picture each output sees.
+    """One layer: its address, the size of its output, and the receptive field of each output.
 
     Attributes:
         address: torch's dotted name.
         kind: the module's class; for every kind of convolution torch's own, as "Conv2d".
         channels, height, width: output size; height and width are 1 for a vector.
         stride: input pixels (vertical, horizontal) between neighbouring outputs; None where
-            every output sees the whole picture.
-        receptive_field: (height, width) in input pixels; None where every output sees the whole picture.
+            every output depends on the whole picture.
+        receptive_field: (height, width) in input pixels; None where every output depends on the whole picture.
         offset: input pixel (vertical, horizontal) at the centre of output (0, 0)'s field.
         ordinal: place among the convolutions of its branch, shortcuts not counted, as `resnet@139`
             (the paper's counting: conv1 = 1, layer1.0.conv1 = 2); None for other layers.
         block: whether it is a residual block, that is, adds two feature maps.
 
     Raises:
-        ValueError: sizes, fields or names that no layer has.
+        ValueError: sizes, fields or names that no layer can have.
     """
 
     address: str
@@ -62,7 +62,7 @@ class Layer:
     block: bool
 
     def __post_init__(self) -> None:
-        """Refuses what no layer has."""
+        """Checks ranges and names."""
         if min(self.channels, self.height, self.width) < 1:
             raise ValueError(f"{self.address} has {self.channels} maps of {self.height} x {self.width}")
         lengths = (*(self.receptive_field or ()), *(self.stride or ()))
@@ -80,8 +80,8 @@ class Layer:
     def field(self, y: int, x: int) -> tuple[float, float, float, float] | None:
         """The receptive field of output (y, x) as (left, top, right, bottom) edges in input pixels.
 
-        The left edge of the picture is 0.0. The field is not clipped: where it exceeds the picture
-        the network sees its padding. None where every output sees the whole picture.
+        The left edge of the picture is 0.0. The field is not clipped: what exceeds the picture is
+        padding. None where every output depends on the whole picture.
         """
         if self.receptive_field is None or self.stride is None or self.offset is None:
             return None
@@ -93,8 +93,8 @@ class Layer:
     def interior(self, input_size: tuple[int, int]) -> tuple[slice, slice]:
         """The rows and columns of outputs whose receptive field lies inside an input of (height, width) px.
 
-        Where there is none, or every output sees the whole picture: all of them. `Unit`'s mean and peak are taken
-        over these positions.
+        All rows and columns where there is none, or where every output depends on the whole picture. A unit's mean
+        and peak are taken over these positions.
 
         >>> Layer("conv", "Conv2d", 8, 5, 5, (4, 4), (11, 11), (3.5, 3.5), None, False).interior((20, 20))
         (slice(1, 3, None), slice(1, 3, None))
@@ -122,7 +122,7 @@ class Layer:
 
     @property
     def is_convolution(self) -> bool:
-        """Whether it is a convolution, not a block that holds one (torchvision's `Conv2dNormActivation`)."""
+        """Whether it is a convolution itself; torchvision's `Conv2dNormActivation`, which contains one, is not."""
         return self.kind in CONVOLUTIONS
 
     @classmethod
@@ -142,7 +142,7 @@ class Layer:
 class LayerTable(Sequence[Layer]):
     """The layers of a network, in the order in which they finish.
 
-    An entry is taken by its place, its address or its convolution ordinal:
+    Entries are looked up by position, address or convolution ordinal:
     `table[0]`, `table["alexnet.conv4"]`, `table["resnet@139"]`.
     """
 
@@ -170,10 +170,10 @@ class LayerTable(Sequence[Layer]):
         if isinstance(key, int):
             return self._layers[key]
         if key not in self._names:
-            raise LayerError(f"There is no layer {key!r}. {self._hint(key)}")
+            raise LayerError(f"There is no layer {key!r}. {self._suggest(key)}")
         return self._names[key]
 
-    def _hint(self, key: str) -> str:
+    def _suggest(self, key: str) -> str:
         branch, mark, _ = key.rpartition("@")
         ordinals = [layer.ordinal for layer in self._layers if layer.ordinal and layer.ordinal.startswith(f"{branch}@")]
         if mark and ordinals:
@@ -185,11 +185,11 @@ class LayerTable(Sequence[Layer]):
         return LayerTable(layer for layer in self._layers if layer.is_convolution)
 
     def watched(self) -> LayerTable:
-        """What an index watches unless told otherwise: the convolutions and the residual blocks."""
+        """The layers that an index covers by default: convolutions and residual blocks."""
         return LayerTable(layer for layer in self._layers if layer.is_convolution or layer.block)
 
     def frame(self) -> pd.DataFrame:
-        """The table as a data frame, one row a layer."""
+        """The table as a data frame, one row per layer."""
         import pandas as pd
 
         return pd.DataFrame([layer.to_dict() for layer in self._layers])
@@ -202,7 +202,7 @@ class LayerTable(Sequence[Layer]):
 
 
 def layer_table(module: nn.Module, example: Tensor, branches: Sequence[str] = ()) -> LayerTable:
-    """The layers that run when `module` sees `example`.
+    """The layers that run when `module` is given `example`.
 
     Args:
         module: any module; it runs once, in evaluation mode, without gradients.
@@ -210,10 +210,10 @@ def layer_table(module: nn.Module, example: Tensor, branches: Sequence[str] = ()
         branches: names of top-level children that count their convolutions separately.
 
     Returns:
-        Each submodule that ran and gave one tensor (N, C, H, W) or (N, C), in the order in which they
-        finished; of one that ran more than once, the last call. Tokens (N, L, C) and maps whose axes are
-        permuted to (N, H, W, C), as inside transformers, have no row, nor has what does not depend on the
-        picture, such as tables of positions.
+        Each submodule that ran and returned one tensor (N, C, H, W) or (N, C), in the order in which they
+        finished; the last call of one that ran more than once. There are no rows for tokens (N, L, C) and
+        maps permuted to (N, H, W, C), as inside transformers, nor for outputs that do not depend on the
+        picture, such as position biases.
 
     Raises:
         ModelError: the module, or a part of it, was compiled by `torch.jit`.
@@ -230,58 +230,58 @@ def layer_table(module: nn.Module, example: Tensor, branches: Sequence[str] = ()
     handles = []
 
     def enter(address: str) -> Any:
-        def hook(part: nn.Module, inputs: Any) -> None:
+        def hook(child: nn.Module, inputs: Any) -> None:
             additions.append(tracker.additions)
             entered[address] = inputs[0] if inputs else None
 
         return hook
 
     def leave(address: str) -> Any:
-        def hook(part: nn.Module, inputs: Any, output: Any) -> None:
-            # The innermost module that adds two feature maps is the block; its parents see the count too.
+        def hook(child: nn.Module, inputs: Any, output: Any) -> None:
+            # The innermost module that adds two feature maps is the block; the count also rose for its parents.
             if tracker.additions > additions.pop():
-                if any(part.children()):
+                if any(child.children()):
                     blocks.add(address)
                 additions[:] = [tracker.additions] * len(additions)
             if address and isinstance(output, Tensor) and output.dim() in (2, 4) and len(output) == 1:
                 field = tracker.field(output)
                 if field and output.numel() and not tracker.channels_last(output):
                     rows.pop(address, None)
-                    rows[address] = _row(address, part, output, field)
+                    rows[address] = _make_row(address, child, output, field)
 
         return hook
 
     tracker = FieldTracker(example)
     additions: list[int] = []
     try:
-        for address, part in module.named_modules():
-            handles += [part.register_forward_pre_hook(enter(address)), part.register_forward_hook(leave(address))]
+        for address, child in module.named_modules():
+            handles += [child.register_forward_pre_hook(enter(address)), child.register_forward_hook(leave(address))]
         with evaluating(module), torch.no_grad(), tracker:
             module(example)
     finally:
         for handle in handles:
             handle.remove()
     shortcuts = {address for address in entered if _is_projection(address, entered, blocks)}
-    return LayerTable(_numbered(rows.values(), blocks, shortcuts, branches))
+    return LayerTable(_number_convolutions(rows.values(), blocks, shortcuts, branches))
 
 
 def _is_projection(address: str, entered: Mapping[str, Any], blocks: set[str]) -> bool:
-    """Whether a module so named runs on the input of its residual block, and not on its main path."""
+    """Whether a module of that name is applied to its block's input: on the shortcut, not on the main path."""
     parent, _, name = address.rpartition(".")
     return name == _PROJECTION and parent in blocks and entered[address] is entered[parent]
 
 
-def _row(address: str, part: nn.Module, output: Tensor, field: Field) -> Layer:
+def _make_row(address: str, child: nn.Module, output: Tensor, field: Field) -> Layer:
     is_map = output.dim() == 4
     rows, columns = field
     size = offset = stride = None
-    if not (rows.everything or columns.everything):
+    if not (rows.unbounded or columns.unbounded):
         stride = (rows.jump, columns.jump)
         size = (round(rows.high - rows.low) + 1, round(columns.high - columns.low) + 1)
         offset = ((rows.low + rows.high) / 2, (columns.low + columns.high) / 2)
     return Layer(
         address=address,
-        kind=_kind(part),
+        kind=_name_kind(child),
         channels=output.shape[1],
         height=output.shape[2] if is_map else 1,
         width=output.shape[3] if is_map else 1,
@@ -293,12 +293,14 @@ def _row(address: str, part: nn.Module, output: Tensor, field: Field) -> Layer:
     )
 
 
-def _kind(part: nn.Module) -> str:
-    names = [each.__name__ for each in type(part).__mro__]
+def _name_kind(child: nn.Module) -> str:
+    names = [each.__name__ for each in type(child).__mro__]
     return next((name for name in names if name in CONVOLUTIONS), names[0])
 
 
-def _numbered(rows: Iterable[Layer], blocks: set[str], shortcuts: set[str], branches: Sequence[str]) -> Iterator[Layer]:
+def _number_convolutions(
+    rows: Iterable[Layer], blocks: set[str], shortcuts: set[str], branches: Sequence[str]
+) -> Iterator[Layer]:
     count: Counter[str] = Counter()
     for row in rows:
         parts = row.address.split(".")

@@ -1,4 +1,4 @@
-"""The part of a network up to some layers: what they do not depend on never runs."""
+"""A network reduced to what some layers depend on: the rest never runs."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def truncate(module: nn.Module, addresses: Iterable[str]) -> fx.GraphModule | St
     """A callable from pictures (N, 3, H, W) to the activations of some layers.
 
     The computation is traced once (`torch.fx`) and everything that the layers do not depend on is
-    dropped, such as the other branch. A network that cannot be traced, because its course depends on
-    the data or it has forward hooks itself, runs as it is and stops after the last layer asked for. The
+    dropped, such as the other branch. A network that cannot be traced, because its control flow depends
+    on the data or it has forward hooks itself, runs unchanged and stops after the last of the layers. The
     result shares the caller's modules and weights; it runs in the mode (training or evaluation) that
     they have.
 
@@ -49,10 +49,10 @@ def truncate(module: nn.Module, addresses: Iterable[str]) -> fx.GraphModule | St
     check_uncompiled(module)
     for address in wanted:
         submodule(module, address)
-    if has_forward_hooks(module):  # which tracing leaves out
+    if has_forward_hooks(module):  # torch.fx ignores those of the root module
         return StoppedEarly(module, wanted, "it has forward hooks")
     # Tracing patches nn.Module for the whole process; two traces at once would leave it patched.
-    with _TRACING, _attributes_kept(module):
+    with _TRACING, _restoring_attributes(module):
         try:
             with evaluating(module):
                 graph, outputs = _trace(module)
@@ -67,14 +67,14 @@ def _trace(module: nn.Module) -> tuple[fx.Graph, dict[nn.Module, Any]]:
     try:
         return tracer.trace(module), tracer.outputs
     finally:
-        # Closures of torch.fx, which refer to one another, keep the tracer, and so the network, alive.
+        # Closures inside torch.fx form reference cycles that keep the tracer, and so the network, alive.
         vars(tracer).clear()
 
 
 @contextmanager
-def _attributes_kept(module: nn.Module) -> Iterator[None]:
-    """Undoes what tracing leaves on modules: constants of the computation, and proxies that `forward` stores."""
-    before = [(names, dict(names)) for part in module.modules() for names in (vars(part), part._buffers)]
+def _restoring_attributes(module: nn.Module) -> Iterator[None]:
+    """Restores the attributes of modules, on which tracing leaves constants and proxies that `forward` stores."""
+    before = [(names, dict(names)) for child in module.modules() for names in (vars(child), child._buffers)]
     try:
         yield
     finally:
@@ -86,14 +86,14 @@ def _attributes_kept(module: nn.Module) -> Iterator[None]:
 def _cut(module: nn.Module, graph: fx.Graph, outputs: dict[nn.Module, Any], wanted: list[str]) -> fx.GraphModule:
     end = next(node for node in graph.nodes if node.op == "output")
     outputs |= {module: end.args[0]}
-    # By module: one that stands at several addresses has one output, its last.
+    # Looked up by module: one with several addresses has one output, that of its last call.
     found: dict[str, fx.Node] = {}
     for address in wanted:
         node = outputs.get(submodule(module, address))
         if not isinstance(node, fx.Node):
             raise LayerError(NO_TENSOR.format(address))
         found[address] = node
-    needed = _needed(graph, list(found.values()), module)
+    needed = _find_needed(graph, list(found.values()), module)
     last = next(node for node in reversed(graph.nodes) if node in needed)
     end.args = (None,)
     for node in reversed(graph.nodes):
@@ -102,7 +102,7 @@ def _cut(module: nn.Module, graph: fx.Graph, outputs: dict[nn.Module, Any], want
     truncated = fx.GraphModule(module, graph, "Truncated")
     results = dict(found)
     for address, node in found.items():
-        # Whoever else reads the tensor, or another that shares its memory, may overwrite it in place.
+        # A later operation may overwrite the tensor, or one that shares its memory, in place.
         if node is not last:
             with truncated.graph.inserting_after(node):
                 results[address] = truncated.graph.call_method("clone", (node,))
@@ -113,12 +113,12 @@ def _cut(module: nn.Module, graph: fx.Graph, outputs: dict[nn.Module, Any], want
     return truncated
 
 
-def _needed(graph: fx.Graph, wanted: list[fx.Node], module: nn.Module) -> set[fx.Node]:
-    """What must run for some values: what they are computed from, and what overwrites that in place."""
+def _find_needed(graph: fx.Graph, wanted: list[fx.Node], module: nn.Module) -> set[fx.Node]:
+    """The nodes that some values depend on, including the in-place operations on their inputs."""
     order = {node: place for place, node in enumerate(graph.nodes)}
     memory: dict[fx.Node, fx.Node] = {}
     for node in graph.nodes:
-        shares = node.all_input_nodes and _may_share(node, module)
+        shares = node.all_input_nodes and _may_share_memory(node, module)
         memory[node] = memory[node.all_input_nodes[0]] if shares else node
     needed: set[fx.Node] = set()
     adding = wanted
@@ -135,14 +135,14 @@ def _needed(graph: fx.Graph, wanted: list[fx.Node], module: nn.Module) -> set[fx
         adding = [
             node
             for node in graph.nodes
-            if node not in needed and _in_place(node, module) and last_read.get(memory[node], 0) > order[node]
+            if node not in needed and _is_in_place(node, module) and last_read.get(memory[node], 0) > order[node]
         ]
     return needed
 
 
 _TRACING = threading.RLock()
-# What torch.fx raises, and what a network's own Python raises when it meets a proxy in place of a tensor. A network
-# that raises it for tensors too does so when it runs.
+# Raised by torch.fx, or by the network's own code when it is given a proxy instead of a tensor. A network that raises
+# them for tensors too will do so when it runs.
 _UNTRACEABLE = (TraceError, TypeError, ValueError, AttributeError, LookupError, AssertionError, RuntimeError)
 
 
@@ -155,7 +155,7 @@ class _Tracer(fx.Tracer):
         self._thread = threading.get_ident()
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
-        """A module's attribute; other threads, which run networks meanwhile, get it as it is."""
+        """A module's attribute; other threads, which may run networks at the same time, get it unchanged."""
         if threading.get_ident() != self._thread:
             return attr_val
         return super().getattr(attr, attr_val, parameter_proxy_cache)
@@ -177,11 +177,11 @@ _IN_PLACE = {getattr(operator, name) for name in operator.__all__ if name.starts
 }
 
 
-def _in_place(node: fx.Node, module: nn.Module) -> bool:
+def _is_in_place(node: fx.Node, module: nn.Module) -> bool:
     """Whether a node may overwrite its first input."""
     if node.op == "call_module":
-        part = module.get_submodule(str(node.target))
-        return bool(getattr(part, "inplace", False)) or has_forward_hooks(part)
+        child = module.get_submodule(str(node.target))
+        return bool(getattr(child, "inplace", False)) or has_forward_hooks(child)
     if node.op == "call_method":
         return str(node.target).endswith("_")
     if node.op != "call_function":
@@ -190,11 +190,11 @@ def _in_place(node: fx.Node, module: nn.Module) -> bool:
     return named or bool(node.kwargs.get("inplace")) or any(argument is True for argument in node.args)
 
 
-def _may_share(node: fx.Node, module: nn.Module) -> bool:
-    """Whether a node's result may lie in the memory of its first input, as a view or the input itself."""
+def _may_share_memory(node: fx.Node, module: nn.Module) -> bool:
+    """Whether a node's result may be its first input or a view of it."""
     if node.op == "call_module":
-        part = module.get_submodule(str(node.target))
-        return _in_place(node, module) or isinstance(part, _SHARING)
+        child = module.get_submodule(str(node.target))
+        return _is_in_place(node, module) or isinstance(child, _SHARING)
     return node.op in ("call_method", "call_function")
 
 
@@ -211,9 +211,9 @@ _SHARING = (
 
 
 class StoppedEarly(nn.Module):
-    """Runs a network as it is and stops after the last of some layers.
+    """Runs a network unchanged and stops after the last of some layers.
 
-    The first pass is a whole one: it shows how often each layer runs, since its last output counts.
+    The first pass is complete: it counts how often each layer runs, since a layer's last output is the one returned.
 
     Args:
         module: the network.
@@ -233,7 +233,7 @@ class StoppedEarly(nn.Module):
         calls: Counter[str] = Counter()
 
         def stop(address: str) -> Callable[..., None]:
-            def hook(part: nn.Module, inputs: Any, output: Any) -> None:
+            def hook(child: nn.Module, inputs: Any, output: Any) -> None:
                 calls[address] += 1
                 if self._calls is not None and calls >= self._calls:
                     raise _Stop
@@ -241,7 +241,7 @@ class StoppedEarly(nn.Module):
             return hook
 
         with capture(self.network, self.addresses) as activations:
-            # Registered after the captures, so that each runs after the capture of its module.
+            # Registered after the capturing hooks, so that they run after them.
             handles = [submodule(self.network, name).register_forward_hook(stop(name)) for name in self.addresses]
             try:
                 self.network(pictures)
@@ -262,4 +262,4 @@ class StoppedEarly(nn.Module):
 
 
 class _Stop(Exception):  # noqa: N818 (it is no error)
-    """Ends a forward pass whose remainder nobody needs."""
+    """Ends a forward pass when all activations are there."""

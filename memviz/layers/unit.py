@@ -27,7 +27,7 @@
     The picture's peak as a multiple of the best photograph's (`ratio`); defined only where both are above zero.
 
 **dead**
-    Said of a unit that no picture excites: its activation is constant. A unit that could not be excited by what was
+    A unit whose activation is constant, so that no picture excites it. A unit that was merely not excited by what was
     tried is not called dead; its state says what was tried.
 """
 
@@ -43,9 +43,9 @@ from memviz.errors import LayerError
 if TYPE_CHECKING:
     from memviz.layers.table import Layer, LayerTable
 
-# Torch's own names hold no separator of a path, and so none reaches a file's name.
+# torch's dotted names contain no path separators, so that files can be named after them.
 _ADDRESS = re.compile(r"[^/\\\0:]+")
-# Layers of the largest networks have some thousand channels: a longer number is a slip, or an attack.
+# The largest networks have layers of some thousand channels: a longer number is an error, or an attack.
 _CHANNEL = re.compile(r"\d{1,7}", re.ASCII)
 
 
@@ -58,7 +58,7 @@ class Unit:
         channel: from 0.
 
     Raises:
-        LayerError: an address that no layer can have (as one with a slash), or a channel below 0.
+        LayerError: an address that no layer can have (for example with a slash), or a channel below 0.
 
     Example:
         >>> str(Unit("alexnet.conv4", 5))
@@ -78,7 +78,7 @@ class Unit:
 
     @property
     def stem(self) -> str:
-        """How the names of its files begin.
+        """The beginning of the names of its files.
 
         >>> Unit("alexnet.conv4", 5).stem
         'alexnet.conv4-0005'
@@ -90,7 +90,7 @@ class Unit:
         """The unit that `address:channel` or `ordinal:channel` names in a network.
 
         Raises:
-            LayerError: another form, a layer that is not there, or a channel that the layer does not have.
+            LayerError: text of another form, an unknown layer, or a channel that the layer does not have.
         """
         layer, mark, channel = text.rpartition(":")
         if not mark or not _CHANNEL.fullmatch(channel):
@@ -99,17 +99,17 @@ class Unit:
 
 
 def check_address(address: str) -> str:
-    """The address, if a layer can have it; else a `LayerError`."""
+    """Returns an address that a layer can have; raises a `LayerError` for others."""
     if not _ADDRESS.fullmatch(address) or address in (".", ".."):
-        raise LayerError(f"{address!r} is no layer's address: it holds no slash, backslash or colon.")
+        raise LayerError(f"{address!r} cannot be a layer's address, which contains no slash, backslash or colon.")
     return address
 
 
 def units_of(layer: Layer, channels: int | Iterable[int] | None = None) -> list[Unit]:
-    """Units of a layer: of some channels, each once, in the order given; None for all.
+    """The units of some channels of a layer, each once, in the order given; of all channels for None.
 
     Raises:
-        LayerError: a channel that the layer does not have, no channel at all, or what is no whole number.
+        LayerError: a channel that the layer does not have, no channel at all, or not a whole number.
 
     Example:
         >>> from memviz.layers.table import Layer
@@ -122,9 +122,9 @@ def units_of(layer: Layer, channels: int | Iterable[int] | None = None) -> list[
     if channels is None:
         wanted: list[int] = list(range(layer.channels))
     elif isinstance(channels, Iterable):
-        wanted = list(dict.fromkeys(map(_whole, channels)))
+        wanted = list(dict.fromkeys(map(_to_channel, channels)))
     else:
-        wanted = [_whole(channels)]
+        wanted = [_to_channel(channels)]
     wrong = [channel for channel in wanted if not 0 <= channel < layer.channels]
     if wrong or not wanted:
         given = f"given was {wrong[0]}" if wrong else "none was given"
@@ -132,7 +132,7 @@ def units_of(layer: Layer, channels: int | Iterable[int] | None = None) -> list[
     return [Unit(layer.address, channel) for channel in wanted]
 
 
-def _whole(channel: object) -> int:
+def _to_channel(channel: object) -> int:
     try:
         return channel.__index__()  # type: ignore[attr-defined, no-any-return]
     except AttributeError:
@@ -140,7 +140,7 @@ def _whole(channel: object) -> int:
 
 
 def parse_channels(text: str) -> list[int]:
-    """The channels in a list as a person writes it.
+    """The channels in a list such as "0-31,40".
 
     >>> parse_channels("0-2, 7")
     [0, 1, 2, 7]
@@ -165,7 +165,7 @@ def succeeds(peak: float | None, best: float | None) -> bool:
 
 
 def ratio(peak: float | None, best: float | None) -> float | None:
-    """A picture's peak as a multiple of the best photograph's; None where that says nothing.
+    """A picture's peak as a multiple of the best photograph's; None unless both are above zero.
 
     >>> ratio(3.0, 2.0), ratio(3.0, -2.0)
     (1.5, None)

@@ -89,7 +89,7 @@ def test_what_gives_no_single_tensor_is_refused():
     network = nn.Sequential(nn.LSTM(4, 4))
     with (
         unchanged(network),
-        pytest.raises(LayerError, match=r"'0'.*no single tensor.*parts"),
+        pytest.raises(LayerError, match=r"'0'.*not return a single tensor.*submodules"),
         capture(network, ["0"]),
     ):
         network(torch.zeros(2, 1, 4))

@@ -137,6 +137,14 @@ def shifted_into(maps):
     return maps
 
 
+def shifted_views(maps):
+    """What is added to one view is seen, some rows away, in another."""
+    maps = maps.clone()
+    above, below = maps[:, :, :-6], maps[:, :, 6:]
+    below += F.avg_pool2d(below, 3, 1, 1)
+    return above * 1
+
+
 EXACT = {
     "pads": lambda maps: F.pad(maps, (3, 1, 2, 0)),
     "pad of the width": lambda maps: F.pad(maps, (3, 1)),
@@ -245,6 +253,7 @@ WHOLE = {
     "windows": lambda maps: maps.unflatten(3, (6, 8)).transpose(3, 4).flatten(3),
     "outer sum": lambda maps: maps[:, :, :, :1] + maps[:, :, :1],
     "exchanged axes": lambda maps: maps.permute(0, 2, 1, 3).reshape(maps.shape),
+    "added into another view": lambda maps: shifted_views(maps),
     "added into rows": lambda maps: shifted_into(maps),
     "product over rows": lambda maps: torch.ones(48, 48, dtype=maps.dtype) @ maps,
     "global pooling": lambda maps: maps * maps.mean((2, 3), keepdim=True),
@@ -265,7 +274,7 @@ def test_what_mixes_positions_is_said_to_see_the_whole_picture(steps):
 
 def test_union_of_different_grids_is_everything():
     both = Interval(2.0, 0.0, 4.0).union(Interval(4.0, 1.0, 5.0))
-    assert both.everything
+    assert both.unbounded
     assert Interval(2.0, 0.0, 4.0).union(Interval(2.0, -3.0, 1.0)) == Interval(2.0, -3.0, 4.0)
 
 

@@ -141,7 +141,7 @@ def test_refuses_what_cannot_be_looked_at(wrapped):
 
     network, prefix = (DataDependent(Partly()), "network.") if wrapped else (Partly(), "")
     for address in ("idle", "pair"):
-        with unchanged(network), pytest.raises(LayerError, match=f"'{prefix}{address}'.*one of its parts"):
+        with unchanged(network), pytest.raises(LayerError, match=f"'{prefix}{address}'.*one of its submodules"):
             truncate(network, [prefix + "conv", prefix + address])(pictures())
     with pytest.raises(LayerError, match=f"{prefix}convv.*Close names: {prefix}conv"):
         truncate(network, [prefix + "convv"])
@@ -187,7 +187,7 @@ def test_torchvision_segmentation():
     expected = truth(network, pictures(1, 32), layers)
     assert isinstance(truncate(network, layers), fx.GraphModule)
     agree(truncate(network, layers)(pictures(1, 32)), expected)
-    with pytest.raises(LayerError, match=r"''.*one of its parts"):
+    with pytest.raises(LayerError, match=r"''.*one of its submodules"):
         truncate(network, [""])(pictures(1, 32))
 
 
