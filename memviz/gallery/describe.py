@@ -105,6 +105,7 @@ class _Writer:
             picture=picture,
             peak=record.peak,
             mean=record.mean,
+            varies=bool(panel.network.index.layer(unit.address).std[unit.channel] > 0),
             photos=tuple(self.photos(panel, unit, stem)),
         )
 

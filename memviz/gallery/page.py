@@ -10,12 +10,6 @@ from string import ascii_lowercase
 from memviz.layers.table import CONVOLUTIONS
 from memviz.layers.unit import Unit, ratio, succeeds
 
-# Why a unit has no picture, by the state of its rendering (`memviz.rendering.record.State`).
-_ABSENCES = {
-    "dead": ("dead unit", "Its activation was the same on every picture tried."),
-    "not excited": ("not excited", "No gradient from this unit reached a picture."),
-}
-
 
 @dataclass(frozen=True)
 class Photo:
@@ -48,6 +42,7 @@ class Card:
         state: of the rendering, as `memviz.rendering.record.State` describes it.
         picture: file of the picture, relative to the page; None where there is none.
         peak, mean: what the picture reaches, as `memviz.layers.unit` defines them.
+        varies: whether its peak differs between photographs.
         photos: its best photographs, the best first; one at least.
     """
 
@@ -60,6 +55,7 @@ class Card:
     picture: str | None
     peak: float | None
     mean: float | None
+    varies: bool
     photos: tuple[Photo, ...]
 
     @property
@@ -83,16 +79,24 @@ class Card:
         return ratio(self.peak, self.best) if self.picture else None
 
     @property
+    def dead(self) -> bool:
+        """Whether its activation is constant: on all pictures tried, and on all photographs."""
+        return self.state == "dead" and not self.varies
+
+    @property
     def absence(self) -> tuple[str, str]:
         """Why there is no picture: in two words, and in a sentence."""
-        return _ABSENCES.get(self.state, ("no picture", "It was not rendered."))
+        if self.dead:
+            return "dead unit", "Its activation is the same on every picture."
+        return "not excited", "No gradient reached the pictures that were tried."
 
     @property
     def verdict(self) -> str:
         """The picture against the best photograph, in words."""
+        if self.dead:
+            return "Dead: nothing changes its activation"
         if self.picture is None:
-            excited = "photographs excite it" if self.best > 0 else "no photograph excites it"
-            return f"No picture: {self.absence[0]}; {excited}"
+            return f"No picture excites it, {'photographs do' if self.best > 0 else 'and no photograph'}"
         if self.ratio is not None:
             which = "" if self.succeeds else ", which excites it more"
             return f"{times(self.ratio)} the best photograph{which}"

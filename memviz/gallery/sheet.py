@@ -57,9 +57,10 @@ class Sheet:
     def picture(self, file: str, x: int, y: int, side: int) -> None:
         """Draws a picture into a square."""
         with Image.open(self.folder / file, formats=("PNG", "JPEG")) as image:
-            square = ImageOps.pad(image.convert("RGB"), (side, side), Image.Resampling.LANCZOS, color="white")
-        pixels = np.asarray(square)
-        self.axes.imshow(pixels, extent=(x, x + side, y + side, y), aspect="auto", interpolation="none")
+            # More than four times its own pixels only takes memory.
+            pixels = min(side, 4 * max(image.size))
+            square = ImageOps.pad(image.convert("RGB"), (pixels, pixels), Image.Resampling.LANCZOS, color="white")
+        self.axes.imshow(np.asarray(square), extent=(x, x + side, y + side, y), aspect="auto", interpolation="none")
         self.grow_to(y + side)
 
     def render(self, card: Card, x: int, y: int, side: int) -> None:

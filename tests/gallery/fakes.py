@@ -24,13 +24,13 @@ from memviz.rendering.store import from_pil
 SIZE = 227
 CHANNELS = 12
 WEIGHTS = "1f" * 32
-DEAD, REDIRECTED = 3, 4
+DEAD, REDIRECTED = 1, 4
 INPUTS = {"size": [SIZE, SIZE], "resize": [256, 256], "mean": None, "std": None, "channels": "rgb", "scale": 1.0}
 
 
 # A page of one unit.
 PHOTO = Photo("images/top1.jpg", 'a "b" <i>&.jpg', 2.0, 0.81234, ring=(40.0, 60.0))
-CARD = Card("net.conv", 5, "net.conv:5", True, "a", "ok", "images/net.conv-0005.png", 4.6, 1.0, (PHOTO,))
+CARD = Card("net.conv", 5, "net.conv:5", True, "a", "ok", "images/net.conv-0005.png", 4.6, 1.0, True, (PHOTO,))
 GROUP = Group("", "memorability", "net.conv", "net@1", "Conv2d", False, 8, (9, 9), (11, 11), 0.05, True, (CARD,))
 NETWORK = NetworkFacts("net", "ab" * 32, 7, (227, 227))
 
@@ -158,7 +158,7 @@ def index(folder: Path, pictures: list[Path], k: int = 9, model: str = "resmem",
 
 
 def renders(folder: Path, units: dict[str, tuple[int, ...]], **config: Any) -> Path:
-    """Renders of the given units: noise; unit 3 is dead, unit 4 redirected."""
+    """Renders of the given units: noise; unit 1 is dead, unit 4 redirected."""
     table = {layer.address: layer for layer in layers()}
     render = RenderConfig(**{"size": 32, "steps": 128} | config)
     for address, chosen in units.items():

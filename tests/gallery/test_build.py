@@ -74,8 +74,9 @@ def test_units_are_what_index_and_renders_say(plain: dict[str, Any], index: Inde
 
 def test_dead_and_redirected_units(plain: dict[str, Any], built: Path) -> None:
     units = shown(plain)
-    assert units["alexnet.conv2:3"]["state"] == "dead"
-    assert units["alexnet.conv2:3"]["picture"] is None
+    assert units["alexnet.conv2:1"]["state"] == "dead"
+    assert units["alexnet.conv2:1"]["picture"] is None
+    assert [units[f"alexnet.conv2:{unit}"]["varies"] for unit in (1, 4)] == [False, True]
     assert units["alexnet.conv2:4"]["state"] == "redirected"
     assert units["alexnet.conv2:4"]["picture"]
     assert "Dead unit" in (built / "index.html").read_text()
@@ -128,7 +129,7 @@ def test_of_a_mean_image_only_its_checksum_is_published(index: Index, renders: P
 
 
 def test_missing_renders_are_named(index: Index, tmp_path: Path) -> None:
-    fakes.renders(tmp_path, {"alexnet.conv2": (0, 3)})
+    fakes.renders(tmp_path, {"alexnet.conv2": (0, fakes.DEAD)})
     with pytest.raises(StoreError) as raised:
         gallery(tmp_path / "g", index=index, renders=tmp_path)
     assert f"alexnet.conv2 of resmem in {tmp_path}; resnet.layer4.2 of resmem in {tmp_path}" in str(raised.value)
