@@ -291,7 +291,7 @@ def inside(folder: Path, name: str) -> Path:
     path = folder / name
     if not name or "\0" in name or os.path.isabs(name) or ".." in Path(name).parts:
         raise StoreError(f"{folder} names a file {name!r}, which does not lie in it. The folder is damaged.")
-    if not path.resolve().is_relative_to(folder.resolve()):
+    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
         raise StoreError(f"{folder} names a file {name!r}, which is a link out of it. The folder is damaged.")
     return path
 

@@ -62,6 +62,19 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def check_file(path: str | os.PathLike[str]) -> None:
+    """Refuses a path that cannot become a file, before the work whose result it is to hold is done.
+
+    Raises:
+        StoreError: it is a folder, or what it lies in is a file.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise StoreError(f"{target} is a folder, not a file. Give a file's name.")
+    if not (nearest := next(each for each in target.absolute().parents if os.path.lexists(each))).is_dir():
+        raise StoreError(f"{nearest} is a file, and cannot hold {target.name}. Give another path.")
+
+
 def sha256(path: str | os.PathLike[str]) -> str:
     """SHA-256 of a file's bytes, read piece by piece."""
     with open(path, "rb") as file:

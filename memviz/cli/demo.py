@@ -26,4 +26,4 @@ def demo(
     index = build_index(model, out / "photographs", out=out / "index", progress=True)
     recipe = Path(__file__).with_name("demo.toml")
     page = make_gallery(recipe, out=out / "gallery", index=index, models=[model], progress=True)
-    typer.echo(f"\nThe gallery is ready. Open it in a browser:\n{page.resolve()}")
+    typer.echo(f"\nThe gallery is ready. Open it in a browser:\n{page.absolute()}")

@@ -27,10 +27,13 @@ def evaluate(
     resamples: Annotated[int, typer.Option(min=1, help="Of the bootstrap intervals.")] = 1000,
 ) -> None:
     """Compare predictions with people's scores."""
+    from memviz.artefacts import check_folder
     from memviz.cli.common import read_data, read_model
     from memviz.evaluation.evaluate import evaluate
     from memviz.images import Split
 
+    if out is not None:
+        check_folder(out)
     table = read_data(data)
     if split is not None:
         table = Split.load(split).subset(table, subset)

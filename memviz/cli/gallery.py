@@ -52,4 +52,4 @@ def gallery(
         device=read_device(device),
         progress=True,
     )
-    typer.echo(f"{page.resolve()}")
+    typer.echo(f"{page.absolute()}")

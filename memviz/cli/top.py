@@ -24,10 +24,12 @@ def top(
 ) -> None:
     """Show the photographs that excite a unit most."""
     from memviz.cli.common import echo_table
-    from memviz.files import replacing
+    from memviz.files import check_file, replacing
     from memviz.index import load_index
     from memviz.layers.unit import Unit
 
+    if csv:
+        check_file(csv)
     opened = load_index(index, photos)
     asked = Unit.parse(unit, opened.layers)
     table = (opened.bottom if lowest else opened.top)(asked, count)

@@ -118,7 +118,7 @@ def check_out(plan: Plan, out: str | os.PathLike[str]) -> None:
     out = _real(out)
     check_folder(out)
     for path in [*(each.index.path for each in plan.networks), *(job.folder for job in plan.jobs.values())]:
-        if path.resolve().is_relative_to(out):
+        if _real(path).is_relative_to(out):
             raise StoreError(
                 f"{out} would be replaced by the gallery, but {path} lies in it. Give another folder for the gallery."
             )

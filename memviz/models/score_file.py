@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memviz.artefacts import Manifest, claim, locked, partial_folder
-from memviz.files import replacing
+from memviz.files import check_file, replacing
 from memviz.images import list_images
 from memviz.models.model import Model, Scored, score_table, warn_unreadable
 
@@ -45,6 +45,7 @@ def score_to_csv(
         >>> import memviz
         >>> score_to_csv(memviz.load_model("resmem"), "photos/", "scores.csv")  # doctest: +SKIP
     """
+    check_file(out)
     out, paths = Path(out), [Path(os.path.abspath(path)) for path in list_images(sources)]
     # Before anything is read: a file that is changed later is scored again.
     states = {str(path): _state(path) for path in paths}
