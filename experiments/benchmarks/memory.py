@@ -18,7 +18,7 @@ from pathlib import Path
 import memviz
 from memviz.rendering import RenderConfig
 
-RENDERED = ["alexnet.conv4", "resnet.layer2.3"]
+RENDERED = ["alexnet.conv4", "resnet.layer3.20"]
 
 
 def resident() -> float:

@@ -604,7 +604,7 @@ def test_progress_is_shown_only_where_asked(small, capfd):
     render(small, "body.3", [0, 1], progress=True, **QUICK)
     out, err = capfd.readouterr()
     assert out == ""
-    assert "Rendering: 6/6 steps" in err
+    assert "Rendering body.3: 6/6 steps" in err
 
 
 def test_the_published_network(resmem):
