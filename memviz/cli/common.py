@@ -117,7 +117,7 @@ def echo_table(table: pd.DataFrame, digits: int = 3) -> None:
 
     columns = []
     for name in table.columns:
-        values = [_cell(value, digits) for value in table[name]]
+        values = [_format_cell(value, digits) for value in table[name]]
         width = max(map(len, [name, *values]))
         align = str.rjust if is_numeric_dtype(table[name]) else str.ljust
         columns.append([align(text, width) for text in [name, *values]])
@@ -125,7 +125,7 @@ def echo_table(table: pd.DataFrame, digits: int = 3) -> None:
         typer.echo("  ".join(cells).rstrip())
 
 
-def _cell(value: object, digits: int) -> str:
+def _format_cell(value: object, digits: int) -> str:
     import pandas as pd
 
     if pd.isna(value):

@@ -24,14 +24,14 @@ def layers(
     from memviz.cli.common import echo_table, read_model
 
     table = read_model(model, weights, "cpu", None, options).layers
-    rows = [_row(layer) for layer in (table if everything else table.watched())]
+    rows = [_make_row(layer) for layer in (table if everything else table.watched())]
     columns = ["address", "kind", "ordinal", "channels", "output", "stride", "receptive field"]
     echo_table(pd.DataFrame(rows, columns=columns))
     if not everything:
         typer.echo("\nThe convolutions and residual blocks; --all shows every module.", err=True)
 
 
-def _row(layer: Layer) -> tuple[str | int, ...]:
+def _make_row(layer: Layer) -> tuple[str | int, ...]:
     field = f"{layer.receptive_field[0]}x{layer.receptive_field[1]}" if layer.receptive_field else "all"
     stride = f"{layer.stride[0]:.4g}" if layer.stride else ""
     kind = f"{layer.kind} (block)" if layer.block else layer.kind

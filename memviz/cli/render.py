@@ -18,7 +18,7 @@ class Parameters(StrEnum):
     pixel = "pixel"
 
 
-def _objectives(incomplete: str) -> list[str]:
+def _complete_objective(incomplete: str) -> list[str]:
     from memviz.rendering.objective import UNIT_OBJECTIVES
 
     return [name for name in UNIT_OBJECTIVES if name.startswith(incomplete)]
@@ -42,7 +42,7 @@ def render(
     objective: Annotated[
         str,
         typer.Option(
-            autocompletion=_objectives,
+            autocompletion=_complete_objective,
             help="What of a unit is maximized: its mean with inhibition counting half, 'channel' for the plain mean, "
             "'neuron' for the centre; an unknown name lists all.",
         ),

@@ -73,8 +73,8 @@ def search(
         job,
         out,
         trials,
-        learning_rate=_range(learning_rate, "--learning-rate"),
-        momentum=_range(momentum, "--momentum"),
+        learning_rate=_parse_range(learning_rate, "--learning-rate"),
+        momentum=_parse_range(momentum, "--momentum"),
         progress=True,
     )
     leading = best(found, job.config.selection)
@@ -117,10 +117,10 @@ def search(
     typer.echo(f"Train with the best:\n{shlex.join(words)}")
 
 
-def _range(text: str, option: str) -> tuple[float, float]:
+def _parse_range(text: str, option: str) -> tuple[float, float]:
     """The ends of "1e-5:1e-1".
 
-    >>> _range("1e-5:.1", "--learning-rate")
+    >>> _parse_range("1e-5:.1", "--learning-rate")
     (1e-05, 0.1)
     """
     try:

@@ -58,7 +58,7 @@ def contamination(model: Model, weights: str, images: pd.DataFrame) -> list[str]
         warnings.append(_PUBLISHED.format(images=named))
     if model.card is None:
         return warnings
-    before = list(_before(vars(model.card)))
+    before = list(_list_ancestors(vars(model.card)))
     for kind, text in _PUBLISHED_BEFORE.items():
         found = [
             through
@@ -77,7 +77,7 @@ def contamination(model: Model, weights: str, images: pd.DataFrame) -> list[str]
             trained.append((described, f"{described}'s", Path(made["folder"]), _EFFECT[kind]))
     for described, whose, folder, effect in trained:
         try:
-            subsets = _subsets(folder)
+            subsets = _read_subsets(folder)
         except (OSError, ValueError) as error:
             warnings.append(_UNKNOWN.format(model=described, reason=error))
             continue
@@ -87,16 +87,16 @@ def contamination(model: Model, weights: str, images: pd.DataFrame) -> list[str]
     return warnings
 
 
-def _before(made: Mapping[str, Any], through: str = "", taught: bool = False) -> Iterator[tuple[str, Any, str]]:
+def _list_ancestors(made: Mapping[str, Any], through: str = "", taught: bool = False) -> Iterator[tuple[str, Any, str]]:
     """All models that a model of this card comes from: what each gave it, its record, and words for a longer way."""
     for key in ("start", "distilled_from"):
         if record := made.get(key):
             learned = taught or key == "distilled_from"
             yield "distilled_from" if learned else "start", record, through
-            yield from _before(record, ", through other models,", learned)
+            yield from _list_ancestors(record, ", through other models,", learned)
 
 
-def _subsets(folder: Path | None) -> dict[str, set[str]]:
+def _read_subsets(folder: Path | None) -> dict[str, set[str]]:
     """The checksums of the photographs in the subsets of a model's training; `OSError` or `ValueError` if not known."""
     import pandas as pd
 

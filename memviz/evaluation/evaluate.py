@@ -68,7 +68,7 @@ class Report:
 
     def to_json(self, path: str | os.PathLike[str]) -> None:
         """Writes the measures with where they come from; a measure that is not defined is null."""
-        rows = [{str(name): _plain(value) for name, value in row.items()} for row in self.groups.to_dict("records")]
+        rows = [{str(name): _to_plain(value) for name, value in row.items()} for row in self.groups.to_dict("records")]
         content = {
             "kind": KIND,
             "format": FORMAT,
@@ -78,7 +78,7 @@ class Report:
             "groups": rows,
             "interval": {"method": "percentile bootstrap over images", "level": self.level}
             | {"resamples": self.resamples, "seed": self.seed},
-            "consistency": {source: asdict(CONSISTENCY[source]) for source in self._consistent()},
+            "consistency": {source: asdict(CONSISTENCY[source]) for source in self._known_sources()},
             "warnings": self.warnings,
         }
         write_json(path, content | provenance())
@@ -114,13 +114,13 @@ class Report:
             *(
                 f"Ceiling of {source}: from people's split-half consistency {CONSISTENCY[source].split_half} "
                 f"({CONSISTENCY[source].origin})."
-                for source in self._consistent()
+                for source in self._known_sources()
             ),
             *(f"Warning: {warning}" for warning in self.warnings),
         ]
         return "\n".join([f"{self.model}", table.to_string(index=False), *notes])
 
-    def _consistent(self) -> list[str]:
+    def _known_sources(self) -> list[str]:
         return [source for source in CONSISTENCY if source in set(self.groups["source"])]
 
 
@@ -184,7 +184,7 @@ def evaluate(
     Example:
         >>> evaluate(memviz.load_model("resmem"), memviz.images.lamem("lamem/"))  # doctest: +SKIP
     """
-    truth = _checked(table)
+    truth = _check_table(table)
     scored = model.score(list(truth["path"]), batch_size=batch_size, workers=workers, progress=progress)
     predicted = dict(zip(map(os.path.abspath, scored["path"]), scored[model.target or "score"], strict=True))
     files = truth["path"].map(os.path.abspath)
@@ -234,7 +234,7 @@ def measure(predictions: pd.DataFrame, resamples: int = 1000, level: float = 0.9
     import pandas as pd
 
     rows: list[dict[str, Any]] = []
-    for source, category, group in _groups(predictions):
+    for source, category, group in _split_groups(predictions):
         truth, prediction = group["truth"].to_numpy(float), group["prediction"].to_numpy(float)
         row: dict[str, Any] = {"source": source, "category": category, "images": len(group)}
         for name, statistic in _STATISTICS.items():
@@ -251,7 +251,7 @@ def measure(predictions: pd.DataFrame, resamples: int = 1000, level: float = 0.9
     return pd.DataFrame(rows)
 
 
-def _groups(predictions: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+def _split_groups(predictions: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
     yield "all", "all", predictions
     for source, images in predictions.groupby("source"):
         yield source, "all", images
@@ -259,7 +259,7 @@ def _groups(predictions: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]
             yield source, category, some
 
 
-def _checked(table: pd.DataFrame) -> pd.DataFrame:
+def _check_table(table: pd.DataFrame) -> pd.DataFrame:
     import pandas as pd
 
     missing = {"path", "score"} - set(table.columns)
@@ -286,6 +286,6 @@ def _checked(table: pd.DataFrame) -> pd.DataFrame:
     return checked.fillna({"source": "csv", "category": ""}).reset_index(drop=True)
 
 
-def _plain(value: Any) -> Any:
+def _to_plain(value: Any) -> Any:
     value = value.item() if hasattr(value, "item") else value
     return None if isinstance(value, float) and math.isnan(value) else value

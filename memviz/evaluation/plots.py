@@ -104,8 +104,8 @@ def density(truth: ArrayLike, prediction: ArrayLike, title: str = "", score: str
         if not np.size(values) or not np.isfinite(values).all():
             raise MemvizError(f"{name}: {np.size(values)} scores, or some that are no numbers, have no density.")
     low, high = (float(limit([limit(truth), limit(prediction), end])) for limit, end in ((np.min, 0), (np.max, 1)))
-    with matplotlib.rc_context(_style()):
-        figure, axes = _axes(title)
+    with matplotlib.rc_context(_make_style()):
+        figure, axes = _make_axes(title)
         for name, (values, colour) in sides.items():
             places, height = density_curve(values, low, high)
             axes.fill_between(places, height, color=colour, alpha=0.2, linewidth=0)
@@ -160,9 +160,9 @@ def learning_curves(
         raise MemvizError(f"None of the {len(curves)} logs has a value of {metric!r} yet.")
     named = len(curves) <= _NAMED_RUNS
     best = max(curves, key=lambda name: curves[name][metric].max() if len(curves[name]) else -np.inf)
-    with matplotlib.rc_context(_style()):
-        figure, axes = _axes(title, legend=-(-len(curves) // 2) if named else 1)
-        colours = _colours(list(curves)) if named or not shades else _shades(figure, *shades)
+    with matplotlib.rc_context(_make_style()):
+        figure, axes = _make_axes(title, legend=-(-len(curves) // 2) if named else 1)
+        colours = _choose_colours(list(curves)) if named or not shades else _add_shades(figure, *shades)
         for name, curve in curves.items():
             marked = name == best and not named
             style: Any = {"color": "black" if marked else colours[name], "zorder": 4 if marked else 3}
@@ -179,13 +179,13 @@ def learning_curves(
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Writes `path`.png (300 dpi) and `path`.pdf (Type 42 fonts; the same figure gives the same file)."""
-    with matplotlib.rc_context(_style()):
+    with matplotlib.rc_context(_make_style()):
         for suffix, metadata in ((".png", {}), (".pdf", {"Creator": "memviz", "CreationDate": None})):
             with replacing(Path(f"{path}{suffix}")) as temporary:
                 figure.savefig(temporary, dpi=DPI, facecolor="white", metadata=metadata)
 
 
-def _axes(title: str, legend: int = 0) -> tuple[Figure, Axes]:
+def _make_axes(title: str, legend: int = 0) -> tuple[Figure, Axes]:
     """A figure with room for as many lines of a legend under the axes."""
     figure = Figure(figsize=(_SIZE[0], _SIZE[1] + legend * _LINE))
     axes: Axes = figure.add_subplot()
@@ -193,18 +193,18 @@ def _axes(title: str, legend: int = 0) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _colours(names: list[str]) -> dict[str, Any]:
+def _choose_colours(names: list[str]) -> dict[str, Any]:
     if len(names) <= _NAMED_RUNS:
         return {name: matplotlib.colormaps["tab10"](number) for number, name in enumerate(names)}
-    return dict(zip(names, _shaded()(np.linspace(0, 1, len(names))), strict=True))
+    return dict(zip(names, _make_colormap()(np.linspace(0, 1, len(names))), strict=True))
 
 
-def _shades(figure: Figure, label: str, values: Mapping[str, float]) -> dict[str, Any]:
+def _add_shades(figure: Figure, label: str, values: Mapping[str, float]) -> dict[str, Any]:
     """A colour for each value, and the bar that tells them."""
     # From one power of ten to another, or a narrow range would have no number.
     low = math.floor(math.log10(min(values.values())))
     high = max(math.ceil(math.log10(max(values.values()))), low + 1)
-    scale = ScalarMappable(LogNorm(10.0**low, 10.0**high), _shaded())
+    scale = ScalarMappable(LogNorm(10.0**low, 10.0**high), _make_colormap())
     # "0.001", since the powers that matplotlib would write are formulas, which the style does not read.
     bar = figure.colorbar(scale, ax=figure.axes, label=label, pad=0.02, aspect=30, format="{x:g}")
     bar.ax.yaxis.set_minor_formatter(NullFormatter())
@@ -212,10 +212,10 @@ def _shades(figure: Figure, label: str, values: Mapping[str, float]) -> dict[str
     return dict(zip(values, scale.to_rgba(np.array(list(values.values()))), strict=True))
 
 
-def _shaded() -> ListedColormap:
+def _make_colormap() -> ListedColormap:
     return ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0, 0.9, 256)))  # its end is too light
 
 
-def _style() -> Any:
+def _make_style() -> Any:
     installed = {font.name for font in font_manager.fontManager.ttflist}
     return _STYLE | {"font.family": [next(face for face in _FACES if face in installed)]}

@@ -59,7 +59,7 @@ def open_image(path: str | os.PathLike[str], sha256: str | None = None) -> Image
     (255, 255, 255)
     """
     try:
-        with _pillow_muted():
+        with _mute_pillow():
             return _load(Path(path), sha256)
     except ImageError as error:
         reason = str(error)
@@ -94,19 +94,19 @@ def _load(path: Path, sha256: str | None) -> Image.Image:
             raise ImageError(f"too large ({image.width} x {image.height} pixels; the limit is {limit})")
         image.load()
         # After load(): Pillow turns a TIFF itself there and drops the tag.
-        turn = UPRIGHT.get(_orientation(image))
-        picture = _rgb(image)
+        turn = UPRIGHT.get(_read_orientation(image))
+        picture = _to_rgb(image)
     return picture if turn is None else picture.transpose(turn)
 
 
-def _orientation(image: Image.Image) -> Any:
+def _read_orientation(image: Image.Image) -> Any:
     try:
         return image.getexif().get(ORIENTATION)
     except Exception:  # damaged metadata around a sound picture
         return None
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "I" or image.mode.startswith("I;16"):
         pixels = np.asarray(image)
         if pixels.min() < 0 or pixels.max() > 65535:
@@ -133,7 +133,7 @@ _MUTE = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 
 
 @contextmanager
-def _pillow_muted() -> Iterator[None]:
+def _mute_pillow() -> Iterator[None]:
     """Keeps Pillow's remarks about odd metadata in usable files from the user.
 
     `warnings.catch_warnings` saves and restores the process's one list of filters: used in several threads it may

@@ -53,21 +53,21 @@ def near_duplicates(
     """
     if not 0 <= distance < 64:
         raise ImageError(f"distance={distance} is not possible: give 0 (the same hash) to 63.")
-    hashes, unreadable = _hashes(table["path"].tolist(), workers, progress)
+    hashes, unreadable = _hash_all(table["path"].tolist(), workers, progress)
     paths, values = list(hashes), np.array(list(hashes.values()), dtype=np.uint64)
-    found = [(paths[one], paths[other], bits) for one, other, bits in _close(values, distance)]
+    found = [(paths[one], paths[other], bits) for one, other, bits in _find_close(values, distance)]
     pairs = pd.DataFrame(found, columns=["path_a", "path_b", "distance"])
     pairs = pairs.sort_values(["distance", "path_a", "path_b"], ignore_index=True)
     pairs.attrs["unreadable"] = unreadable
     return pairs
 
 
-def _hashes(paths: list[str], workers: int, show: bool | None) -> tuple[dict[str, int], list[str]]:
+def _hash_all(paths: list[str], workers: int, show: bool | None) -> tuple[dict[str, int], list[str]]:
     hashes, unreadable = {}, []
     pool = ThreadPoolExecutor(workers, thread_name_prefix="memviz-hashes")
     try:
         with progress_bar("Looking for copies", total=len(paths), unit="images", show=show) as advance:
-            for path, found in zip(paths, pool.map(_hash, paths), strict=True):
+            for path, found in zip(paths, pool.map(_hash_picture, paths), strict=True):
                 if isinstance(found, int):
                     hashes[path] = found
                 elif found is not None:
@@ -78,7 +78,7 @@ def _hashes(paths: list[str], workers: int, show: bool | None) -> tuple[dict[str
     return hashes, unreadable
 
 
-def _hash(path: str) -> int | ImageError | None:
+def _hash_picture(path: str) -> int | ImageError | None:
     import imagehash  # it brings SciPy's and its own transforms, which the rest of this room does not need
 
     try:
@@ -91,7 +91,7 @@ def _hash(path: str) -> int | ImageError | None:
     return int.from_bytes(np.packbits(bits).tobytes())
 
 
-def _close(hashes: NDArray[np.uint64], distance: int) -> Iterator[tuple[int, int, int]]:
+def _find_close(hashes: NDArray[np.uint64], distance: int) -> Iterator[tuple[int, int, int]]:
     """Places of two hashes that differ in at most `distance` bits, the lower first, and in how many.
 
     Every pair is counted: with numpy's population count that takes less than building an index would.

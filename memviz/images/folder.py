@@ -35,22 +35,22 @@ def list_images(sources: str | Path | Iterable[str | Path]) -> list[Path]:
         raise ImageError("No pictures were given: name at least one file or folder.")
     found: dict[str, Path] = {}
     for source in map(Path, given):
-        for path in _below(source) if source.is_dir() else [_existing(source)]:
+        for path in _find_below(source) if source.is_dir() else [_check_exists(source)]:
             found.setdefault(os.path.abspath(path), path)
     return list(found.values())
 
 
-def _existing(path: Path) -> Path:
+def _check_exists(path: Path) -> Path:
     if not path.exists():
         raise ImageError(f"{path} does not exist: give a picture file or a folder of them.")
     return path
 
 
-def _below(folder: Path) -> list[Path]:
+def _find_below(folder: Path) -> list[Path]:
     found: list[Path] = []
-    extensions = _extensions()
+    extensions = _listed_extensions()
     seen: set[str] = set()  # real paths: a link to a folder above would go round for ever
-    for root, folders, files in os.walk(folder, followlinks=True, onerror=_unreadable):
+    for root, folders, files in os.walk(folder, followlinks=True, onerror=_raise_unreadable):
         real = os.path.realpath(root)
         if real in seen:
             folders.clear()
@@ -64,10 +64,10 @@ def _below(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def _extensions() -> frozenset[str]:
+def _listed_extensions() -> frozenset[str]:
     readable = formats()  # which also makes Pillow know its extensions
     return ALWAYS_LISTED.union(extension for extension, name in Image.EXTENSION.items() if name in readable)
 
 
-def _unreadable(error: OSError) -> None:
+def _raise_unreadable(error: OSError) -> None:
     raise ImageError(f"The folder {error.filename} cannot be read: {error.strerror}.") from error

@@ -72,8 +72,8 @@ def lamem(folder: str | Path, split: int | None = None, zeros: Zeros = "drop") -
     if zeros not in get_args(Zeros):
         raise ImageError(f"zeros={zeros!r} is not possible: give 'drop' or 'keep'.")
     if not (folder / "images").is_dir():
-        raise _other_layout(folder, "there is no folder images")
-    listed = pd.concat([_listed(folder, subset, split or 1) for subset in LISTS], ignore_index=True)
+        raise _layout_error(folder, "there is no folder images")
+    listed = pd.concat([_read_list(folder, subset, split or 1) for subset in LISTS], ignore_index=True)
     missing = (pd.to_numeric(listed["score"], errors="coerce") == 0) & (zeros == "drop")
     listed = listed[~missing].reset_index(drop=True)
     dataset = {"name": "lamem", "target": "memorability", "citation": CITATION, "zeros_left_out": int(missing.sum())}
@@ -105,12 +105,12 @@ def lamem_split(folder: str | Path, number: int) -> Split:
     return Split(number, (len(train) / count, len(validation) / count, len(test) / count), train, validation, test)
 
 
-def _listed(folder: Path, subset: Subset, split: int) -> pd.DataFrame:
+def _read_list(folder: Path, subset: Subset, split: int) -> pd.DataFrame:
     path = folder / "splits" / f"{LISTS[subset]}_{split}.txt"
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
-        raise _other_layout(folder, f"splits/{path.name}: {error.strerror}") from error
+        raise _layout_error(folder, f"splits/{path.name}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ImageError(f"{path} is not a text file: {error}") from error
     rows = [line.rsplit(maxsplit=1) for line in lines]
@@ -120,5 +120,5 @@ def _listed(folder: Path, subset: Subset, split: int) -> pd.DataFrame:
     return pd.DataFrame([row for row in rows if row], columns=["file", "score"], dtype=str).assign(subset=subset)
 
 
-def _other_layout(folder: Path, found: str) -> ImageError:
+def _layout_error(folder: Path, found: str) -> ImageError:
     return ImageError(f"{folder} is not laid out as LaMem is ({found}). Expected:{EXPECTED.format(folder=folder)}")

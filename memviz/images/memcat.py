@@ -66,8 +66,8 @@ def memcat(folder: str | Path, target: Target = "hit_rate") -> pd.DataFrame:
     folder = Path(folder)
     if target not in get_args(Target):
         raise ImageError(f"MemCat has no target {target!r}: give 'hit_rate' or 'corrected'.")
-    data = _first_there(folder, TABLES)
-    pictures = _first_there(folder, PICTURES)
+    data = _find_first(folder, TABLES)
+    pictures = _find_first(folder, PICTURES)
     given = read_columns(folder / data, ["image_file", "category", "subcategory", COLUMN[target]])
     return scored(
         folder,
@@ -80,7 +80,7 @@ def memcat(folder: str | Path, target: Target = "hit_rate") -> pd.DataFrame:
     )
 
 
-def _first_there(folder: Path, candidates: tuple[str, ...]) -> str:
+def _find_first(folder: Path, candidates: tuple[str, ...]) -> str:
     for candidate in candidates:
         if (folder / candidate).exists():
             return candidate

@@ -51,14 +51,14 @@ def sample_photos(out: str | Path) -> list[Path]:
     folder = Path(out)
     written: list[Path] = []
     for name, package, inside, crops in PHOTOS:
-        source = _package_folder(package) / inside
+        source = _find_package(package) / inside
         names = [f"{name}.jpg"] + [f"{name}_crop{number}.jpg" for number in range(1, crops + 1)]
         targets = [folder / each for each in names]
         if not all(target.exists() for target in targets):
             if not source.exists():
                 continue  # other versions of the packages carry fewer
             photo = open_image(source)
-            boxes = [(0, 0, *photo.size), *_crop_boxes(photo, crops)]
+            boxes = [(0, 0, *photo.size), *_choose_boxes(photo, crops)]
             for target, box in zip(targets, boxes, strict=True):
                 if not target.exists():
                     with replacing(target) as temporary:
@@ -69,7 +69,7 @@ def sample_photos(out: str | Path) -> list[Path]:
     return sorted(written)
 
 
-def _package_folder(package: str) -> Path:
+def _find_package(package: str) -> Path:
     # Found, not imported: scikit-image's loaders may download, and both take seconds to import.
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
@@ -77,7 +77,7 @@ def _package_folder(package: str) -> Path:
     return Path(spec.origin).parent
 
 
-def _crop_boxes(photo: Image.Image, count: int) -> list[tuple[int, int, int, int]]:
+def _choose_boxes(photo: Image.Image, count: int) -> list[tuple[int, int, int, int]]:
     """Squares of the two sizes in turn, each the richest in detail that those before it have not shown."""
     gray = np.asarray(photo.convert("L"), dtype=np.int64)
     steps = np.abs(np.diff(gray, axis=0))[:, :-1] + np.abs(np.diff(gray, axis=1))[:-1]
@@ -86,13 +86,13 @@ def _crop_boxes(photo: Image.Image, count: int) -> list[tuple[int, int, int, int
     for number in range(count):
         fraction = CROP_SIDES[number % len(CROP_SIDES)]
         side = int(min(photo.size) * fraction)
-        left, top = _richest(fresh[fraction], side)
+        left, top = _find_richest(fresh[fraction], side)
         boxes.append((left, top, left + side, top + side))
         fresh[fraction][top : top + side, left : left + side] *= SHOWN
     return boxes
 
 
-def _richest(detail: NDArray[np.float64], side: int) -> tuple[int, int]:
+def _find_richest(detail: NDArray[np.float64], side: int) -> tuple[int, int]:
     step = max(side // 8, 1)
     total = np.pad(detail.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
     high, wide = (length - side for length in detail.shape)

@@ -95,7 +95,7 @@ def scored(
         raise ImageError(f"A source needs a name without a slash, unlike {slashed[0]!r}.")
     if table.empty:
         raise ImageError(f"The data set {dataset['name']} has no photographs: its list is empty.")
-    _refuse_doubles(table)
+    _refuse_duplicates(table)
     table.attrs["dataset"] = {**dataset, "synthetic": (folder / SYNTHETIC).exists()}
     return table
 
@@ -116,7 +116,7 @@ def mixed(*tables: pd.DataFrame) -> pd.DataFrame:
         raise ImageError("No data sets were given: name at least one.")
     sets = [table.attrs["dataset"] for table in tables]
     whole = pd.concat([table[COLUMNS] for table in tables], ignore_index=True)
-    _refuse_doubles(whole)
+    _refuse_duplicates(whole)
     whole.attrs = {
         "dataset": {
             name: " + ".join(each[name] for each in sets if each[name]) for name in ("name", "target", "citation")
@@ -140,7 +140,7 @@ def check_readable(table: pd.DataFrame) -> None:
         raise ImageError(f"Of {len(table)} photographs in the table, files are missing. {first_of(missing)}.")
 
 
-def _refuse_doubles(table: pd.DataFrame) -> None:
+def _refuse_duplicates(table: pd.DataFrame) -> None:
     for column in (table["path"], names(table)):
         if doubled := sorted(set(column[column.duplicated()])):
             raise ImageError(f"Photographs are listed twice, perhaps with two scores. {first_of(doubled)}.")

@@ -102,13 +102,13 @@ def split(
         raise ImageError(f"fractions={tuple(fractions)} is not possible: give three that make 1, as (0.8, 0.1, 0.1).")
     check_readable(table)
     strata = dict(zip(names(table), zip(table["source"], table["category"], strict=True), strict=True))
-    left = _counts(Counter(strata.values()), shares)
+    left = _count_shares(Counter(strata.values()), shares)
 
     def rank(name: str) -> str:
         return hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
 
     subsets: dict[Subset, list[str]] = {subset: [] for subset in SUBSETS}
-    groups = [sorted(group, key=rank) for group in _groups(table, near_duplicates)]
+    groups = [sorted(group, key=rank) for group in _group_duplicates(table, near_duplicates)]
     # Large groups first, while there is room for them.
     for group in sorted(groups, key=lambda group: (-len(group), rank(group[0]))):
         needed = Counter(strata[name] for name in group)
@@ -122,7 +122,7 @@ def split(
     return Split(seed, (first, second, third), train, validation, test)
 
 
-def _counts(sizes: Counter[Stratum], shares: list[Fraction]) -> dict[Stratum, dict[Subset, int]]:
+def _count_shares(sizes: Counter[Stratum], shares: list[Fraction]) -> dict[Stratum, dict[Subset, int]]:
     """How many photographs of each stratum each subset gets: by largest remainder.
 
     What the strata so far gave a subset too much or too little counts too, or many small strata would all give their
@@ -144,7 +144,7 @@ def _counts(sizes: Counter[Stratum], shares: list[Fraction]) -> dict[Stratum, di
     return counts
 
 
-def _groups(table: pd.DataFrame, near_duplicates: pd.DataFrame | None) -> Iterable[list[str]]:
+def _group_duplicates(table: pd.DataFrame, near_duplicates: pd.DataFrame | None) -> Iterable[list[str]]:
     """The photographs, those together that must stay in one subset."""
     name_of = dict(zip(table["path"], names(table), strict=True))
     leader = {name: name for name in name_of.values()}
@@ -154,7 +154,7 @@ def _groups(table: pd.DataFrame, near_duplicates: pd.DataFrame | None) -> Iterab
             name = leader[name] = leader[leader[name]]
         return name
 
-    pairs = list(_identical(table["path"]))
+    pairs = list(_find_identical(table["path"]))
     if near_duplicates is not None:
         pairs += zip(near_duplicates["path_a"], near_duplicates["path_b"], strict=True)
     for one, other in pairs:
@@ -166,7 +166,7 @@ def _groups(table: pd.DataFrame, near_duplicates: pd.DataFrame | None) -> Iterab
     return groups.values()
 
 
-def _identical(paths: Iterable[str]) -> Iterable[tuple[str, str]]:
+def _find_identical(paths: Iterable[str]) -> Iterable[tuple[str, str]]:
     """Pairs of files with the same bytes; only files of the same length are read."""
     by_length = defaultdict(list)
     for path in paths:

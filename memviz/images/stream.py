@@ -75,7 +75,7 @@ def stream(
             raise ImageError(f"{name}={value} is not possible: give {least} or more.")
     known = hashes or [None] * len(paths)
     files = [(Path(path), sha256) for path, sha256 in zip(paths, known, strict=True)]
-    return _batches(files, prepare, batch_size, workers, start)
+    return _read_batches(files, prepare, batch_size, workers, start)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +85,7 @@ class _Prepared:
     size: tuple[int, int]
 
 
-def _batches(
+def _read_batches(
     files: list[tuple[Path, str | None]],
     prepare: Callable[[Image.Image], Tensor],
     batch_size: int,
@@ -98,16 +98,18 @@ def _batches(
     try:
         for first in range(start, len(files), batch_size):
             indices = range(first, min(first + batch_size, len(files)))
-            ahead.append([pool.submit(_read, index, *files[index], prepare) for index in indices])
+            ahead.append([pool.submit(_read_picture, index, *files[index], prepare) for index in indices])
             if len(ahead) > PREFETCH:
-                yield _gather(ahead.popleft())
+                yield _make_batch(ahead.popleft())
         while ahead:
-            yield _gather(ahead.popleft())
+            yield _make_batch(ahead.popleft())
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _read(index: int, path: Path, sha256: str | None, prepare: Callable[[Image.Image], Tensor]) -> _Prepared | Failure:
+def _read_picture(
+    index: int, path: Path, sha256: str | None, prepare: Callable[[Image.Image], Tensor]
+) -> _Prepared | Failure:
     try:
         image = open_image(path, sha256)
         return _Prepared(index, prepare(image), image.size)
@@ -117,7 +119,7 @@ def _read(index: int, path: Path, sha256: str | None, prepare: Callable[[Image.I
         return Failure(index, path, "too large for the memory that is free")
 
 
-def _gather(futures: list[Future[_Prepared | Failure]]) -> Batch:
+def _make_batch(futures: list[Future[_Prepared | Failure]]) -> Batch:
     results = [future.result() for future in futures]
     prepared = [result for result in results if isinstance(result, _Prepared)]
     return Batch(

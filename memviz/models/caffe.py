@@ -82,7 +82,7 @@ def read_caffemodel(path: str | Path) -> dict[str, list[Array]]:
     path = Path(path)
     net = _parse("Net", path)
     weights = {
-        layer.name: [_array(blob, path, layer.name, part, layer.type) for part, blob in enumerate(layer.blobs)]
+        layer.name: [_to_array(blob, path, layer.name, part, layer.type) for part, blob in enumerate(layer.blobs)]
         for layer in (*net.layers, *net.layer)
         if layer.blobs
     }
@@ -103,13 +103,13 @@ def read_mean(path: str | Path) -> Array:
     """
     path = Path(path)
     if path.suffix == ".binaryproto":
-        mean = _array(_parse("Blob", path), path, "the mean image", 0)
+        mean = _to_array(_parse("Blob", path), path, "the mean image", 0)
     elif path.suffix == ".npy":
-        mean = _read(np.load, path)
+        mean = _read_with(np.load, path)
     elif path.suffix == ".mat":
         import scipy.io
 
-        content = _read(scipy.io.loadmat, path)
+        content = _read_with(scipy.io.loadmat, path)
         names = [name for name in ("mean_data", "image_mean") if name in content]
         if not names:
             raise WeightsError(f"{path} holds neither mean_data nor image_mean, but {', '.join(content) or 'nothing'}.")
@@ -133,24 +133,24 @@ def _parse(message: str, path: Path) -> Any:
         try:
             return message_class(message).FromString(data)
         except DecodeError as error:
-            raise ValueError(_end(memoryview(data)) or error) from error
+            raise ValueError(_find_end(memoryview(data)) or error) from error
 
-    return _read(parse, path)
+    return _read_with(parse, path)
 
 
-def _end(data: memoryview) -> str | None:
+def _find_end(data: memoryview) -> str | None:
     """In which layer a network's file ends, if it ends in one."""
     names = {_MESSAGES["Net"][form][0]: _MESSAGES[kind]["name"][0] for form, kind in _FORMS.items()}
-    for field, length, content in _fields(data):
+    for field, length, content in _iterate_fields(data):
         if field in names and len(content) < length:
-            for part, whole, name in _fields(content):
+            for part, whole, name in _iterate_fields(content):
                 if part == names[field] and len(name) == whole:
                     called = bytes(name).decode(errors="replace")
                     return f"it ends within the layer {called!r}, after {len(content)} of that layer's {length} bytes"
     return None
 
 
-def _fields(data: memoryview) -> Iterator[tuple[int, int, memoryview]]:
+def _iterate_fields(data: memoryview) -> Iterator[tuple[int, int, memoryview]]:
     """The fields of a message that may be cut off, but for numbers: field, length, and what there is of it.
 
     Source: https://protobuf.dev/programming-guides/encoding
@@ -179,7 +179,7 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int, memoryview]]:
             return
 
 
-def _read(read: Callable[[Path], Any], path: Path) -> Any:
+def _read_with(read: Callable[[Path], Any], path: Path) -> Any:
     try:
         return read(path)
     except FileNotFoundError:
@@ -190,7 +190,7 @@ def _read(read: Callable[[Path], Any], path: Path) -> Any:
         ) from error
 
 
-def _array(blob: Any, path: Path, layer: str, part: int, kind: int | str | None = None) -> Array:
+def _to_array(blob: Any, path: Path, layer: str, part: int, kind: int | str | None = None) -> Array:
     """The numbers of a blob, `part` of a layer, in the shape that PyTorch gives them."""
     shape = tuple(blob.shape.dim) if blob.HasField("shape") else (blob.num, blob.channels, blob.height, blob.width)
     data = b"".join(blob.data)

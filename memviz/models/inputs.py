@@ -119,14 +119,14 @@ class InputSpec:
         Equal to torchvision's `Compose([Resize(...), CenterCrop(...), ToTensor(), Normalize(...)])`.
         Raises `ImageError` for an image that is not RGB.
         """
-        corner = self._centre(self._resized(image.size))
-        return torch.from_numpy(self._crops_pil(image, [corner])[0])
+        corner = self._centre_corner(self._size_after_resize(image.size))
+        return torch.from_numpy(self._cut_crops(image, [corner])[0])
 
     def crops_from_pil(self, image: Image.Image) -> Tensor:
         """All crops (crops, 3, H, W) of an RGB photograph; the first is that of `from_pil`."""
         if self.crops == "centre":
             return self.from_pil(image)[None]
-        crops = self._crops_pil(image, self._corners(self._resized(image.size)))
+        crops = self._cut_crops(image, self._crop_corners(self._size_after_resize(image.size)))
         return torch.from_numpy(np.stack([*crops, *(crop[:, :, ::-1] for crop in crops)]))
 
     def from_tensor(self, pictures: Tensor, resize: bool = True) -> Tensor:
@@ -138,18 +138,18 @@ class InputSpec:
         Raises `ImageError` for another shape.
         """
         if not resize:
-            _check(pictures)
-            return self._normalized(pictures, self._centre(self._resized(self.size)))
+            _check_shape(pictures)
+            return self._normalize(pictures, self._centre_corner(self._size_after_resize(self.size)))
         pictures = self._resize_tensor(pictures)
-        return self._crop_tensor(pictures, self._centre((pictures.shape[3], pictures.shape[2])))
+        return self._cut_crop(pictures, self._centre_corner((pictures.shape[3], pictures.shape[2])))
 
     def crops_from_tensor(self, pictures: Tensor) -> Tensor:
         """All crops (N, crops, 3, H, W) of RGB `pictures` (N, 3, h, w), as `crops_from_pil` makes them."""
         if self.crops == "centre":
             return self.from_tensor(pictures)[:, None]
         pictures = self._resize_tensor(pictures)
-        corners = self._corners((pictures.shape[3], pictures.shape[2]))
-        crops = [self._crop_tensor(pictures, corner) for corner in corners]
+        corners = self._crop_corners((pictures.shape[3], pictures.shape[2]))
+        crops = [self._cut_crop(pictures, corner) for corner in corners]
         return torch.stack([*crops, *(crop.flip(-1) for crop in crops)], dim=1)
 
     def photo_box(self, box: Box, photo_size: Size) -> Box:
@@ -161,22 +161,24 @@ class InputSpec:
         >>> InputSpec(size=(227, 227), resize=(256, 256)).photo_box((0, 0, 227, 227), photo_size=(512, 512))
         (28.0, 28.0, 482.0, 482.0)
         """
-        width, height = self._resized(photo_size)
-        left, top = self._centre((width, height))
+        width, height = self._size_after_resize(photo_size)
+        left, top = self._centre_corner((width, height))
         x, y = photo_size[0] / width, photo_size[1] / height
         return ((box[0] + left) * x, (box[1] + top) * y, (box[2] + left) * x, (box[3] + top) * y)
 
-    def _crops_pil(self, image: Image.Image, corners: list[Size]) -> list[Array]:
+    def _cut_crops(self, image: Image.Image, corners: list[Size]) -> list[Array]:
         """The crops (3, H, W) at these (left, top) of the resized photograph."""
         if image.mode != "RGB":
             raise ImageError(f"An image of mode {image.mode} was given: read it with open_image, which gives RGB.")
-        resized = self._resized(image.size)
+        resized = self._size_after_resize(image.size)
         if resized != image.size:
             if math.prod(resized) > MAX_RESIZED:
-                return [self._values(self._resize_crop(image, corner), corner) for corner in corners]
+                return [self._to_array(self._resize_crop(image, corner), corner) for corner in corners]
             image = image.resize(resized, Image.Resampling.BILINEAR)
         height, width = self.size
-        return [self._values(image.crop((left, top, left + width, top + height)), (left, top)) for left, top in corners]
+        return [
+            self._to_array(image.crop((left, top, left + width, top + height)), (left, top)) for left, top in corners
+        ]
 
     def _resize_crop(self, image: Image.Image, corner: Size) -> Image.Image:
         """The crop at (left, top) of the resized photograph, of which no more is made.
@@ -186,7 +188,7 @@ class InputSpec:
         """
         spans = []
         for start, length, photo, resized in zip(
-            corner, self.size[::-1], image.size, self._resized(image.size), strict=True
+            corner, self.size[::-1], image.size, self._size_after_resize(image.size), strict=True
         ):
             # Pillow takes the box in single precision, which is not enough far along a long picture: what contributes
             # is cut out, and the box is counted from there.
@@ -199,7 +201,7 @@ class InputSpec:
         part = image.crop((left, top, right, bottom))
         return part.resize(self.size[::-1], Image.Resampling.BILINEAR, box=(x0, y0, x1, y1))
 
-    def _values(self, crop: Image.Image, corner: Size) -> Array:
+    def _to_array(self, crop: Image.Image, corner: Size) -> Array:
         """The network's input (3, H, W) of a crop at this (left, top)."""
         # In numpy, which stays in the calling thread: torch would start a team of threads for each reader.
         pixels: Array = np.asarray(crop, dtype=np.float32).transpose(2, 0, 1) / np.float32(255)
@@ -207,51 +209,51 @@ class InputSpec:
             pixels = pixels[::-1]
         if self.scale != 1.0:
             pixels = pixels * np.float32(self.scale)
-        if (mean := self._mean(corner)) is not None:
+        if (mean := self._mean_at(corner)) is not None:
             pixels = pixels - mean.astype(np.float32)
         if self.std is not None:
             pixels = pixels / np.array(self.std, dtype=np.float32)[:, None, None]
         return np.ascontiguousarray(pixels)
 
     def _resize_tensor(self, pictures: Tensor) -> Tensor:
-        _check(pictures)
+        _check_shape(pictures)
         height, width = pictures.shape[-2:]
-        resized = self._resized((width, height))
+        resized = self._size_after_resize((width, height))
         if math.prod(resized) > max(MAX_RESIZED, width * height):
             raise ImageError(
                 f"Pictures of {width} x {height} px would be resized to {resized[0]} x {resized[1]} px, more than "
                 f"{MAX_RESIZED:,} pixels each: crop them first."
             )
-        return _interpolated(pictures, resized[::-1]) if resized != (width, height) else pictures
+        return _interpolate(pictures, resized[::-1]) if resized != (width, height) else pictures
 
-    def _crop_tensor(self, pictures: Tensor, corner: Size) -> Tensor:
+    def _cut_crop(self, pictures: Tensor, corner: Size) -> Tensor:
         left, top = corner
         right, bottom = (self.size[1] - pictures.shape[3] + left, self.size[0] - pictures.shape[2] + top)
         crop = functional.pad(pictures, (-left, right, -top, bottom))  # negative padding crops
-        return self._normalized(crop, corner)
+        return self._normalize(crop, corner)
 
-    def _normalized(self, pictures: Tensor, corner: Size) -> Tensor:
+    def _normalize(self, pictures: Tensor, corner: Size) -> Tensor:
         if self.channels == "bgr":
             pictures = pictures.flip(1)
         if self.scale != 1.0:
             pictures = pictures * self.scale
-        if (mean := self._mean(corner)) is not None:
+        if (mean := self._mean_at(corner)) is not None:
             means = pictures.new_tensor(mean)
             if self.mean_image is not None and means.shape[1:] != pictures.shape[2:]:
-                means = _interpolated(means[None], pictures.shape[2:])[0]
+                means = _interpolate(means[None], pictures.shape[2:])[0]
             pictures = pictures - means
         if self.std is not None:
             pictures = pictures / pictures.new_tensor(self.std)[:, None, None]
         return pictures
 
-    def _mean(self, corner: Size) -> npt.NDArray[np.floating[Any]] | None:
+    def _mean_at(self, corner: Size) -> npt.NDArray[np.floating[Any]] | None:
         """What is subtracted from the crop at this (left, top): (3, H, W), or (3, 1, 1)."""
         if self.mean_image is not None:
             (left, top), (height, width) = corner, self.size
             return self.mean_image.pixels[top : top + height, left : left + width].transpose(2, 0, 1)
         return None if self.mean is None else np.array(self.mean)[:, None, None]
 
-    def _resized(self, photo: Size) -> Size:
+    def _size_after_resize(self, photo: Size) -> Size:
         """(width, height) of a photograph of this (width, height) after resizing."""
         if self.resize is None:
             return photo
@@ -261,30 +263,30 @@ class InputSpec:
         long = int(self.resize * long / short)
         return (self.resize, long) if photo[0] <= photo[1] else (long, self.resize)
 
-    def _centre(self, resized: Size) -> Size:
+    def _centre_corner(self, resized: Size) -> Size:
         """(left, top) of the centre crop in a picture of this (width, height); negative in a border."""
         (height, width), up = self.size, self.crops == "ten"
-        return _centred(resized[0], width, up), _centred(resized[1], height, up)
+        return _centre_offset(resized[0], width, up), _centre_offset(resized[1], height, up)
 
-    def _corners(self, resized: Size) -> list[Size]:
+    def _crop_corners(self, resized: Size) -> list[Size]:
         """(left, top) of the first five of ten crops: the centre and the corners."""
         right, bottom = resized[0] - self.size[1], resized[1] - self.size[0]
-        return [self._centre(resized), (0, 0), (right, 0), (0, bottom), (right, bottom)]
+        return [self._centre_corner(resized), (0, 0), (right, 0), (0, bottom), (right, bottom)]
 
 
-def _centred(length: int, crop: int, up: bool) -> int:
+def _centre_offset(length: int, crop: int, up: bool) -> int:
     if up:
         return (length - crop + 1) // 2
     # torchvision's rounding: to even where it crops, down where it pads.
     return round((length - crop) / 2) if length >= crop else -((crop - length) // 2)
 
 
-def _check(pictures: Tensor) -> None:
+def _check_shape(pictures: Tensor) -> None:
     if pictures.ndim != 4 or pictures.shape[1] != 3:
         raise ImageError(f"Pictures of shape {tuple(pictures.shape)} were given: valid is (N, 3, height, width).")
 
 
-def _interpolated(pictures: Tensor, size: Sequence[int]) -> Tensor:
+def _interpolate(pictures: Tensor, size: Sequence[int]) -> Tensor:
     return functional.interpolate(pictures, tuple(size), mode="bilinear", antialias=True, align_corners=False)
 
 

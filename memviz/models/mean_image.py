@@ -50,14 +50,14 @@ class MeanImage:
     @property
     def sha256(self) -> str:
         """SHA-256 of the values, as `to_dict` writes them."""
-        return hashlib.sha256(self._bytes()).hexdigest()
+        return hashlib.sha256(self._to_bytes()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
         """The shape, and the values as base64 of little-endian floats: an index stays usable without the file."""
-        values = base64.b64encode(self._bytes()).decode()
+        values = base64.b64encode(self._to_bytes()).decode()
         return {"shape": list(self.pixels.shape), "float32": values}
 
-    def _bytes(self) -> bytes:
+    def _to_bytes(self) -> bytes:
         return self.pixels.astype("<f4").tobytes()
 
     @classmethod

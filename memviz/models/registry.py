@@ -187,10 +187,10 @@ def load_model(
         inputs, score_spec = InputSpec.from_dict(card.inputs), ScoreSpec.from_dict(card.score_spec)
         options = {**card.options, **options}
     if mean is not None:
-        inputs = _with_mean(inputs, mean, entry.name)
+        inputs = _set_mean(inputs, mean, entry.name)
     _check_options(entry, options)
     if weights is None:
-        module = _random(entry, seed, options)
+        module = _build_random(entry, seed, options)
         _fill_backbones(module, entry, backbones or {})
     elif backbones:
         raise ModelError("backbones= belongs to weights=None: a file of weights holds the backbones already.")
@@ -215,7 +215,7 @@ def load_model(
     return Model(module.eval().to(device), inputs, entry.name, entry.target, branches, score_spec, card, folder)
 
 
-def _with_mean(inputs: InputSpec, mean: str | Path, name: str) -> InputSpec:
+def _set_mean(inputs: InputSpec, mean: str | Path, name: str) -> InputSpec:
     if inputs.mean is None and inputs.mean_image is None:
         raise ModelError(f"{name} subtracts no mean from photographs: leave mean= out.")
     return replace(inputs, mean=None, mean_image=MeanImage(mean))
@@ -228,7 +228,7 @@ def _check_options(entry: Architecture, options: Mapping[str, str]) -> None:
             raise ModelError(f"{entry.name} has no option {option}={value!r}. Valid: {valid}.")
 
 
-def _random(entry: Architecture, seed: int, options: Mapping[str, str]) -> nn.Module:
+def _build_random(entry: Architecture, seed: int, options: Mapping[str, str]) -> nn.Module:
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(seed)
         return entry.build(**options)

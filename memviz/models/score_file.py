@@ -48,12 +48,14 @@ def score_to_csv(
     check_file(out)
     out, paths = Path(out), [Path(os.path.abspath(path)) for path in list_images(sources)]
     # Before anything is read: a file that is changed later is scored again.
-    states = {str(path): _state(path) for path in paths}
+    states = {str(path): _read_state(path) for path in paths}
     partial = partial_folder(out)
     config = {"score_spec": model.score_spec.to_dict(), "target": model.target}
     claim(partial, Manifest(KIND, FORMAT, model.name, model.fingerprint(), model.inputs.to_dict(), config))
     with locked(partial):
-        found = {path: Scored(path, score) for path, score, state in _rows(partial / ROWS) if states.get(path) == state}
+        found = {
+            path: Scored(path, score) for path, score, state in _read_rows(partial / ROWS) if states.get(path) == state
+        }
         left = [path for path in states if path not in found]
         try:
             with (partial / ROWS).open("a", encoding="utf-8") as file:
@@ -66,13 +68,13 @@ def score_to_csv(
         finally:
             table = score_table((found[path] for path in states if path in found), model.target)
             if len(table) or len(found) == len(states):
-                _write(table, out)
+                _write_table(table, out)
         shutil.rmtree(partial)
     warn_unreadable(table.attrs["unreadable"])
     return table
 
 
-def _state(path: Path) -> list[int] | None:
+def _read_state(path: Path) -> list[int] | None:
     try:
         about = path.stat()
     except OSError:  # reported as unreadable when its turn comes
@@ -80,7 +82,7 @@ def _state(path: Path) -> list[int] | None:
     return [about.st_size, about.st_mtime_ns]
 
 
-def _rows(path: Path) -> list[tuple[str, float, list[int]]]:
+def _read_rows(path: Path) -> list[tuple[str, float, list[int]]]:
     """The rows of an earlier pass. What does not end in a whole line, as a killed process leaves it, is cut off."""
     if not path.is_file():
         return []
@@ -92,7 +94,7 @@ def _rows(path: Path) -> list[tuple[str, float, list[int]]]:
     return [(path, score, state) for path, score, state in map(json.loads, whole.splitlines())]
 
 
-def _write(table: pd.DataFrame, out: Path) -> None:
+def _write_table(table: pd.DataFrame, out: Path) -> None:
     # Python's csv module quotes a name with a carriage return only from 3.13 on.
     odd = any("\r" in path for path in table["path"])
     with replacing(out) as temporary:

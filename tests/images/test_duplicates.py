@@ -7,7 +7,7 @@ from PIL import Image, ImageEnhance
 
 from memviz.errors import ImageError
 from memviz.images import duplicates
-from memviz.images.duplicates import _close, near_duplicates
+from memviz.images.duplicates import _find_close, near_duplicates
 from memviz.images.samples import sample_photos
 from memviz.images.split import SUBSETS, split
 
@@ -91,7 +91,7 @@ def test_close_pairs_are_those_of_the_definition(monkeypatch):
     hashes[150] = hashes[7] ^ np.uint64(2**63 + 1)
     expected = {(a, b, (int(hashes[a]) ^ int(hashes[b])).bit_count()) for a in range(200) for b in range(a + 1, 200)}
     expected = sorted(pair for pair in expected if pair[2] <= 20)
-    assert sorted(_close(hashes, 20)) == expected
+    assert sorted(_find_close(hashes, 20)) == expected
     assert (7, 150, 2) in expected
 
 
@@ -99,7 +99,7 @@ def test_all_of_lamem_are_compared_in_seconds():
     hashes = np.random.default_rng(0).integers(0, 2**64, 58_741, dtype=np.uint64)
     hashes[50_000] = hashes[123]
     start = time.perf_counter()
-    assert list(_close(hashes, 4)) == [(123, 50_000, 0)]
+    assert list(_find_close(hashes, 4)) == [(123, 50_000, 0)]
     assert time.perf_counter() - start < 60  # 3 seconds when nothing else runs
 
 

@@ -34,7 +34,7 @@ def test_pictures_are_large_enough_different_and_not_blank(written):
 
 
 def test_photograph_is_the_packages_own(written):
-    source = samples._package_folder("skimage") / "data/astronaut.png"
+    source = samples._find_package("skimage") / "data/astronaut.png"
     with Image.open(source) as original, Image.open(written[0] / "astronaut.jpg") as copy:
         assert np.abs(np.asarray(original).astype(int) - np.asarray(copy)).mean() < 3
 
@@ -50,6 +50,6 @@ def test_existing_files_are_kept_and_missing_ones_come_back_the_same(written):
 
 
 def test_packages_without_photographs_are_an_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(samples, "_package_folder", lambda package: tmp_path)
+    monkeypatch.setattr(samples, "_find_package", lambda package: tmp_path)
     with pytest.raises(ImageError, match="reinstall"):
         sample_photos(tmp_path / "out")
