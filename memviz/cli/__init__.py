@@ -1,4 +1,4 @@
-"""The command line: one thin file a command, which imports what it needs when it runs."""
+"""The command line: one short file per command, which imports what it needs when it runs."""
 
 from __future__ import annotations
 

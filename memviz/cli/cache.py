@@ -10,9 +10,9 @@ import typer
 
 def cache(
     folder: Annotated[Path, typer.Argument(help="What --cache named, or a search's folder `cache`.")],
-    prune: Annotated[bool, typer.Option(help="Remove what belongs to photographs that are gone or changed.")] = False,
+    prune: Annotated[bool, typer.Option(help="Remove the records of photographs that are gone or changed.")] = False,
 ) -> None:
-    """List what trainings keep of photographs, and clean it."""
+    """List the records of photographs that trainings cache, and remove outdated ones."""
     import pandas as pd
 
     from memviz.cli.common import echo_table

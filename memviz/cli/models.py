@@ -12,6 +12,6 @@ def models() -> None:
 
     rows = []
     for entry in ARCHITECTURES.values():
-        weights = entry.weights.licence if entry.weights else "no package carries them: give a file"
+        weights = entry.weights.licence if entry.weights else "not in any package: give a file"
         rows.append((entry.name, entry.target, weights, entry.summary))
     echo_table(pd.DataFrame(rows, columns=["model", "predicts", "weights", "what"]))

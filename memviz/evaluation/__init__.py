@@ -1,4 +1,4 @@
-"""How good predicted scores are: measures, reports and plots. Knows models and images, no training."""
+"""How good predicted scores are: measures, reports and plots."""
 
 from memviz.evaluation.evaluate import Report, SavedReport, evaluate, measure
 

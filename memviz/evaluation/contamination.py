@@ -1,4 +1,4 @@
-"""What a model has seen before: images that were in its training, or in that of its teacher."""
+"""Detects test images that were in the training of a model, or of its teacher."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PUBLISHED = (
     "The published ResMem was trained on LaMem and MemCat. Its test subset was drawn without a seed and is not known, "
     "so it has seen most of the {images} here: errors are too low and correlations too high."
 )
-# By the key of the card: what comes through to a model from one that it started from, or whose scores it learned.
+# By the key of the card: warnings about the model that a model started from, or whose scores it learned.
 _PUBLISHED_BEFORE = {
     "start": "{model} started{through} from the weights of the published ResMem, which was trained on LaMem and MemCat "
     "and has seen most of the {images} here: errors are too low and correlations too high.",
@@ -36,18 +36,18 @@ _SEEN = {
     "measures are somewhat too good.",
 }
 _UNKNOWN = "Whether {model} was trained on images of the table cannot be checked: {reason}."
-_SYNTHETIC = "{model} was trained on synthetic data: its scores tell nothing about memorability."
+_SYNTHETIC = "{model} was trained on synthetic data: its scores say nothing about memorability."
 
 
 def contamination(model: Model, weights: str, images: pd.DataFrame) -> list[str]:
-    """Warnings for a model that has seen images on which it is tested, or whose teacher has.
+    """Warnings about images that the model, or one that it derives from, was trained on.
 
-    A trained model's own photographs are known by the SHA-256 of the bytes of their files, whatever they are called;
-    a copy that was saved or scaled anew is not recognized. The same goes for the models that it started from or whose
-    scores it learned, and those before them, as far as its card tells.
+    Photographs are identified by the SHA-256 of their files' bytes, whatever their names; a copy that was resaved or
+    resized is not recognized. Models that the model started from or whose scores it learned, and their predecessors,
+    are checked too, as far as its card records them.
 
     Args:
-        model: of whose training `model.card` and `photographs.csv` in `model.folder` tell.
+        model: whose `model.card`, and `photographs.csv` in `model.folder`, describe its training.
         weights: its fingerprint.
         images: columns `path`, of readable files, and `source`.
     """
@@ -88,7 +88,7 @@ def contamination(model: Model, weights: str, images: pd.DataFrame) -> list[str]
 
 
 def _list_ancestors(made: Mapping[str, Any], through: str = "", taught: bool = False) -> Iterator[tuple[str, Any, str]]:
-    """All models that a model of this card comes from: what each gave it, its record, and words for a longer way."""
+    """All models that a model with this card derives from: the relation, its record, and words for an indirect one."""
     for key in ("start", "distilled_from"):
         if record := made.get(key):
             learned = taught or key == "distilled_from"

@@ -36,14 +36,14 @@ class Report:
 
     Attributes:
         model, weights: the model's name and fingerprint.
-        target: what the model predicts, as "memorability"; None if it does not say.
-        dataset: what the table's `attrs["dataset"]` says of it.
+        target: what the model predicts, such as "memorability"; None if unknown.
+        dataset: the table's `attrs["dataset"]`.
         groups: a row for all images, each source, and each category of a source ("all" elsewhere): `images`,
             `mse`, `mae` and `spearman` with `_low` and `_high` of their bootstrap intervals, the columns of
             `Spread`, and for a source with published consistency `split_half` and `ceiling`.
         predictions: `path`, `source`, `category`, `truth` and `prediction` of each image that could be read.
         level, resamples, seed: of the bootstrap.
-        warnings: what must be known before the numbers are believed.
+        warnings: reasons to doubt the numbers.
     """
 
     model: str
@@ -132,7 +132,7 @@ class SavedReport:
         model, weights, dataset, warnings: as in `Report`.
         groups: its rows, by the columns' names; None for a measure that is not defined.
         interval: method, level, resamples and seed of the bootstrap.
-        consistency: what is published of people's, by source.
+        consistency: published split-half consistency of people, by source.
         created, versions, platform: when, with what, and where it was made.
     """
 
@@ -198,7 +198,7 @@ def evaluate(
     dataset = dict(table.attrs.get("dataset", {}))
     warnings = []
     if dataset.get("synthetic"):
-        warnings.append("The data set is synthetic: no number here tells anything about memorability.")
+        warnings.append("The data set is synthetic: no number here says anything about memorability.")
     if not read.all():
         named = ", ".join(truth["path"][~read].head(5))
         warnings.append(f"{(~read).sum()} of {len(truth)} images could not be read and are left out: {named}.")
@@ -222,10 +222,10 @@ def evaluate(
 
 
 def measure(predictions: pd.DataFrame, resamples: int = 1000, level: float = 0.95, seed: int = 0) -> pd.DataFrame:
-    """The measures of predictions that are already there, a row a group, as in `Report.groups`.
+    """Computes the measures of given predictions, a row a group, as in `Report.groups`.
 
-    Of fewer than three images, or where all scores or all predictions are equal, a rank correlation tells nothing: it
-    is nan.
+    Of fewer than three images, or where all scores or all predictions are equal, a rank correlation is meaningless:
+    it is nan.
 
     Args:
         predictions: columns `truth`, `prediction`, `source` and `category` ("" for none).

@@ -53,8 +53,8 @@ def bootstrap_interval(
     """The interval in which a statistic of other images of the same kind is expected.
 
     Draws images with replacement and takes the quantiles of the statistic (percentile bootstrap, Efron and
-    Tibshirani 1993, chapter 13). It tells about the choice of images, not of the people who were tested or of
-    the network's random start.
+    Tibshirani 1993, chapter 13). It covers the sampling of images, not of the participants or of the
+    network's random initialization.
 
     Returns:
         lower and upper bound; nan where no resample has the statistic.
@@ -79,13 +79,13 @@ def bootstrap_interval(
 
 @dataclass(frozen=True)
 class Spread:
-    """How widely predictions spread beside the truth: regression to the mean, as the paper's Model Analysis has it.
+    """How widely predictions spread compared with the truth: regression to the mean, as in the paper's Model Analysis.
 
     Attributes:
         truth_mean, prediction_mean: means of the scores.
         truth_sd, prediction_sd: standard deviations, with n - 1.
         sd_ratio: `prediction_sd / truth_sd`; 1 for the truth's own spread, 0 for a constant.
-        slope: of the least-squares line of prediction on truth; below 1 the ends are drawn to the mean.
+        slope: of the least-squares line of prediction on truth; below 1, predictions regress to the mean.
         lowest, highest: predictions.
         outside: share of true scores below `lowest` or above `highest`, which are never predicted.
     """
@@ -139,7 +139,7 @@ class Consistency:
 
     @property
     def ceiling(self) -> float:
-        """The Spearman correlation that a model reaches which knows what everyone would score.
+        """The Spearman correlation of a model that predicts the mean score over all possible participants.
 
         The scores of all participants have the reliability R = 2r / (1 + r) (Spearman and Brown 1910; that
         image scores follow it: Goetschalckx, Moors and Wagemans 2018), and the exact scores correlate with

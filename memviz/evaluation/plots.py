@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 DPI = 300
 _SIZE = (85 / 25.4, 60 / 25.4)
-# matplotlib's and the paper's blue and orange, which the colour-blind tell apart.
+# matplotlib's and the paper's blue and orange, which are distinguishable with colour-blindness.
 _TRUTH, _PREDICTION = "#1f77b4", "#ff7f0e"
 _BINS = 2000
-# Beyond ten runs neither colours nor a legend tell them apart, as in the paper's figure 9.
+# More than ten runs cannot be distinguished by colours or a legend, as in the paper's figure 9.
 _NAMED_RUNS = 10
 _LINE = 3.4 / 25.4  # of a legend under the axes, in inches
 # Faces that journals ask for; DejaVu comes with matplotlib.
@@ -77,7 +77,7 @@ def density_curve(
     """
     scores = np.asarray(values, dtype=float)
     deviation = scores.std(ddof=1) if len(scores) > 1 else 0.0
-    # Narrower than a bin, as for a network that always says the same, it is drawn as a peak.
+    # For constant predictions the bandwidth would be 0: it is a peak of half a bin at least.
     bandwidth = max(deviation * len(scores) ** -0.2 * _BINS / (high - low), 0.5)
     share, edges = np.histogram(scores, bins=_BINS, range=(low, high), density=True)
     return (edges[1:] + edges[:-1]) / 2, gaussian_filter1d(share, bandwidth, mode="reflect", truncate=6)
@@ -87,12 +87,12 @@ def density(truth: ArrayLike, prediction: ArrayLike, title: str = "", score: str
     """Draws the distribution of predictions (orange) over that of the ground truth (blue).
 
     The area under each curve between two scores is the probability of a score between them. The two need not be of
-    the same images. The paper reads it thus: where the curves differ the model is wrong; where they agree it need
+    the same images. As the paper notes, where the curves differ the model is wrong; where they agree it need
     not be right.
 
     Args:
         truth, prediction: scores; the axis is 0 to 1, or wider where a linear output leaves that.
-        title: over the plot, as the model's name.
+        title: over the plot, such as the model's name.
         score: label of the axis.
 
     Example:
@@ -143,11 +143,11 @@ def learning_curves(
     Up to ten runs are named in a legend under the plot; of more, only the best, which is black.
 
     Args:
-        logs: CSV log by name of the run, as "η = 0.001, γ = 0.9" in the paper.
+        logs: CSV log by name of the run, such as "η = 0.001, γ = 0.9" in the paper.
         title: over the plot.
         metric, x: columns of the logs.
         labels: of the axes.
-        shades: for more than ten runs, a label and a positive number by name of the run, as its learning rate: the
+        shades: for more than ten runs, a label and a positive number by name of the run, such as its learning rate: the
             colours follow it on a logarithmic scale, and a bar tells which is which.
 
     Example:
@@ -186,7 +186,7 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
 
 
 def _make_axes(title: str, legend: int = 0) -> tuple[Figure, Axes]:
-    """A figure with room for as many lines of a legend under the axes."""
+    """A figure with room for `legend` lines of a legend below the axes."""
     figure = Figure(figsize=(_SIZE[0], _SIZE[1] + legend * _LINE))
     axes: Axes = figure.add_subplot()
     axes.set_title(title)
@@ -200,7 +200,7 @@ def _choose_colours(names: list[str]) -> dict[str, Any]:
 
 
 def _add_shades(figure: Figure, label: str, values: Mapping[str, float]) -> dict[str, Any]:
-    """A colour for each value, and the bar that tells them."""
+    """A colour for each value, and a colour bar."""
     # From one power of ten to another, or a narrow range would have no number.
     low = math.floor(math.log10(min(values.values())))
     high = max(math.ceil(math.log10(max(values.values()))), low + 1)

@@ -1,4 +1,4 @@
-"""Where pictures come from: folders, decoding, streams of batches, sample photographs, and sets with scores."""
+"""Pictures: folders, decoding, streams of batches, sample photographs, and data sets with scores."""
 
 from memviz.images.decode import open_image
 from memviz.images.duplicates import near_duplicates

@@ -1,4 +1,4 @@
-"""One file to one upright RGB picture, whatever cameras, scanners and web sites put into it."""
+"""Decodes one picture file to an upright RGB image."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MAX_SIDE = 1_000_000
 # Only formats that Pillow decodes itself: its EPS and WMF plugins start other programs.
 FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
 
-# EXIF 2.3, tag Orientation: what brings the stored picture upright.
+# EXIF 2.3, tag Orientation: the transposition that makes the stored picture upright.
 ORIENTATION = 0x0112
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -67,7 +67,7 @@ def open_image(path: str | os.PathLike[str], sha256: str | None = None) -> Image
         reason = f"not a picture in a format that memviz reads ({', '.join(formats())})"
     except Image.DecompressionBombError as error:
         reason = f"too large ({error})"
-    # Pillow's readers meet damaged bytes with nearly any exception: struct.error, SyntaxError, MemoryError ...
+    # On damaged bytes Pillow's readers raise nearly any exception: struct.error, SyntaxError, MemoryError ...
     except Exception as error:
         reason = getattr(error, "strerror", None) or f"damaged ({str(error) or type(error).__name__})"
     raise ImageError(f"{utf8_name(path)}: {reason}")
@@ -79,7 +79,7 @@ def _load(path: Path, sha256: str | None) -> Image.Image:
     if path.is_dir():
         raise ImageError("a folder, not a picture file")
     if path.exists() and not path.is_file():
-        raise ImageError("not a regular file")  # opening a pipe would wait for ever
+        raise ImageError("not a regular file")  # opening a pipe would block
     if path.stat().st_size == 0:
         raise ImageError("an empty file")
     source: Path | io.BytesIO = path
@@ -134,7 +134,7 @@ _MUTE = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 
 @contextmanager
 def _mute_pillow() -> Iterator[None]:
-    """Keeps Pillow's remarks about odd metadata in usable files from the user.
+    """Suppresses Pillow's warnings about odd metadata in usable files.
 
     `warnings.catch_warnings` saves and restores the process's one list of filters: used in several threads it may
     bring back filters that another thread has since dropped. So one entry, for Pillow alone, is added and taken away.

@@ -1,7 +1,7 @@
-"""Photographs that occur twice, perhaps smaller, recompressed or retouched: by their perceptual hashes.
+"""Finds photographs that occur twice, perhaps resized, recompressed or retouched, by perceptual hashes.
 
-LaMem and MemCat both draw on sets that gather the photographs of the web, and LaMem is itself put together from
-several of them: one photograph may be in both, or twice in one.
+LaMem and MemCat both draw on collections of photographs from the web, and LaMem is itself compiled from several of
+them: one photograph may be in both, or twice in one.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from memviz.errors import ImageError
 from memviz.images.decode import open_image
 from memviz.progress import progress as progress_bar
 
-# Compared at a time: as many pairs as stay in the processor's cache.
+# Rows and columns of the block of pairs that is compared at a time, which fits into the processor's cache.
 ROWS, COLUMNS = 64, 4096
-# Gray levels: the hash of a picture that varies by less, as an empty page, tells nothing about it.
+# Standard deviation in grey levels: below it, as of an empty page, the hash is noise.
 FLAT = 1.0
 
 
@@ -79,7 +79,7 @@ def _hash_all(paths: list[str], workers: int, show: bool | None) -> tuple[dict[s
 
 
 def _hash_picture(path: str) -> int | ImageError | None:
-    import imagehash  # it brings SciPy's and its own transforms, which the rest of this room does not need
+    import imagehash  # it imports SciPy, which nothing else in this package needs
 
     try:
         picture = open_image(path)
@@ -92,9 +92,9 @@ def _hash_picture(path: str) -> int | ImageError | None:
 
 
 def _find_close(hashes: NDArray[np.uint64], distance: int) -> Iterator[tuple[int, int, int]]:
-    """Places of two hashes that differ in at most `distance` bits, the lower first, and in how many.
+    """Indices of two hashes that differ in at most `distance` bits, the lower first, and in how many.
 
-    Every pair is counted: with numpy's population count that takes less than building an index would.
+    All pairs are compared: with numpy's population count that is faster than building a search index.
     """
     for top in range(0, len(hashes), ROWS):
         rows = hashes[top : top + ROWS, None]

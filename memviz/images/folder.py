@@ -1,4 +1,4 @@
-"""The pictures that a person means by a file, a folder, or several of them."""
+"""Lists the picture files that files and folders stand for."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from PIL import Image
 from memviz.errors import ImageError
 from memviz.images.decode import formats
 
-# Listed although not every Pillow reads them: a telephone's photographs are then reported, not silently missed.
+# Listed although not every build of Pillow reads them, so that they are reported and not silently missed.
 ALWAYS_LISTED = frozenset({".avif", ".heic", ".heif"})
 
 
 def list_images(sources: str | Path | Iterable[str | Path]) -> list[Path]:
     """The picture files in `sources`, in the order of the sources, each once.
 
-    A folder gives the files below it that have a picture's extension, sorted by path; hidden files and
-    folders are left out, linked folders are followed. A file that is named itself is taken whatever it is called.
+    A folder contributes the files below it that have a picture's extension, sorted by path; hidden files and
+    folders are left out, linked folders are followed. A file that is given itself is listed whatever its extension.
 
     Raises `ImageError` for a source that does not exist, a folder that holds no picture or cannot be
     read, and for no sources at all.
@@ -49,7 +49,7 @@ def _check_exists(path: Path) -> Path:
 def _find_below(folder: Path) -> list[Path]:
     found: list[Path] = []
     extensions = _listed_extensions()
-    seen: set[str] = set()  # real paths: a link to a folder above would go round for ever
+    seen: set[str] = set()  # real paths: a link to a folder above would loop
     for root, folders, files in os.walk(folder, followlinks=True, onerror=_raise_unreadable):
         real = os.path.realpath(root)
         if real in seen:

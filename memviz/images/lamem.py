@@ -19,10 +19,10 @@ participants is 0.67 (the paper, Data Sources): a model's limit.
 Citation: A. Khosla, A. S. Raju, A. Torralba, A. Oliva. Understanding and Predicting Image Memorability at a Large
 Scale. International Conference on Computer Vision (ICCV) 2015. doi:10.1109/ICCV.2015.275
 
-Licence: we have seen no text of one, so ask with the access; the photographs keep the terms of the sets they come from.
+Licence: we know of no licence text; ask when requesting access. The photographs keep the terms of their sources.
 
-How to get it: http://memorability.csail.mit.edu; access is restricted now, so write to the authors. memviz carries
-nothing of it.
+How to get it: http://memorability.csail.mit.edu; access is restricted now, so write to the authors. memviz contains
+none of it.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def lamem(folder: str | Path, split: int | None = None, zeros: Zeros = "drop") -
     """The photographs and scores of LaMem, whose `images` and `splits` lie in `folder`, in the order of the lists.
 
     A `split` from 1 to 5 adds the column `subset`: "train", "validation" or "test". Without one, the photographs
-    are those of split 1, which are all. Scores of exactly 0 stand for missing ones: `zeros="keep"` takes them as they
-    are, else `attrs["dataset"]` says under `zeros_left_out` how many there were.
+    are those of split 1, which are all. Scores of exactly 0 stand for missing ones: `zeros="keep"` keeps them;
+    otherwise `attrs["dataset"]` says under `zeros_left_out` how many there were.
 
     Raises `ImageError` for another layout, a line that is not a file and a score, or a photograph listed twice.
 

@@ -19,9 +19,9 @@ halves of the participants is 0.78: a model's limit.
 Citation: L. Goetschalckx, J. Wagemans. MemCat: a new category-based image set quantified on memorability. PeerJ
 7:e8169, 2019. doi:10.7717/peerj.8169
 
-Licence: we have seen no text of one, so see the page; the photographs keep the terms of the sets they come from.
+Licence: we know of no licence text; see the page. The photographs keep the terms of their sources.
 
-How to get it: https://gestaltrevision.be/projects/memcat/. memviz carries nothing of it.
+How to get it: https://gestaltrevision.be/projects/memcat/. memviz contains none of it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Photographs that are on every machine that has memviz: those inside scikit-image and scikit-learn."""
+"""Sample photographs: those that the packages scikit-image and scikit-learn contain."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ PHOTOS = (
 )
 QUALITY = 92
 CROP_SIDES = (0.6, 0.4)  # of the photograph's short side
-HARD_EDGE = 32  # grey levels from pixel to pixel that count at most, or a few outlines would outweigh texture
-SHOWN = 0.25  # what detail still counts once a crop has shown it
+HARD_EDGE = 32  # upper limit of a pixel difference in grey levels, or a few outlines would outweigh texture
+SHOWN = 0.25  # weight of detail that an earlier crop shows already
 
 
 def sample_photos(out: str | Path) -> list[Path]:
     """Writes some 120 colour and grey photographs, whole and in crops, as JPEG files into the folder `out`.
 
-    They are the photographs that the installed scikit-image and scikit-learn carry; nothing is downloaded.
-    Crops are squares where the photograph has most detail. Files that are there already are kept.
-    Gives all the files, sorted by name: `astronaut.jpg`, `astronaut_crop1.jpg`, ...
+    They come with the installed scikit-image and scikit-learn; nothing is downloaded.
+    Crops are squares where the photograph has most detail. Existing files are kept.
+    Returns all files, sorted by name: `astronaut.jpg`, `astronaut_crop1.jpg`, ...
 
-    Raises `ImageError` if neither package carries any of them.
+    Raises `ImageError` if neither package contains any of them.
     """
     folder = Path(out)
     written: list[Path] = []
@@ -56,7 +56,7 @@ def sample_photos(out: str | Path) -> list[Path]:
         targets = [folder / each for each in names]
         if not all(target.exists() for target in targets):
             if not source.exists():
-                continue  # other versions of the packages carry fewer
+                continue  # not in every version of the packages
             photo = open_image(source)
             boxes = [(0, 0, *photo.size), *_choose_boxes(photo, crops)]
             for target, box in zip(targets, boxes, strict=True):
@@ -78,7 +78,7 @@ def _find_package(package: str) -> Path:
 
 
 def _choose_boxes(photo: Image.Image, count: int) -> list[tuple[int, int, int, int]]:
-    """Squares of the two sizes in turn, each the richest in detail that those before it have not shown."""
+    """Squares of the two sizes in turn, each where most detail is that no earlier one shows."""
     gray = np.asarray(photo.convert("L"), dtype=np.int64)
     steps = np.abs(np.diff(gray, axis=0))[:, :-1] + np.abs(np.diff(gray, axis=1))[:-1]
     fresh = {fraction: np.minimum(steps, HARD_EDGE) * 1.0 for fraction in CROP_SIDES}

@@ -20,7 +20,7 @@ COLUMNS = ["path", "score", "source", "category", "file"]
 
 # A CSV's column of scores: our own name for it, or, as `memviz score` writes it, that of what a model predicts.
 TARGETS = ("score", "memorability", "false_alarm_rate")
-# What made-up data sets carry, so that no result on them is ever taken for a real one.
+# A file in the folder of a synthetic data set, so that no result on it is taken for a real one.
 SYNTHETIC = "SYNTHETIC.txt"
 
 
@@ -31,7 +31,8 @@ def read_csv(path: str | Path, folder: str | Path | None = None, target: str | N
     `memviz score` writes can be read. Relative paths are relative to `folder`, by default the CSV's own. The columns
     `source` and `category` are kept where there are any; else the source is the CSV's name without its extension.
 
-    Raises `ImageError` for a file that is not such a CSV, a score that is no number from 0 to 1, or a doubled path.
+    Raises `ImageError` for a file that is not such a CSV, a score that is no number from 0 to 1, or a path that occurs
+    twice.
 
     >>> path = getfixture("tmp_path") / "faces.csv"
     >>> _ = path.write_text("path,score\\na.jpg,0.5\\nb/c.jpg,1\\n")
@@ -101,9 +102,9 @@ def scored(
 
 
 def mixed(*tables: pd.DataFrame) -> pd.DataFrame:
-    """One table of all the rows of `tables`, as LaMem + MemCat in the paper.
+    """Concatenates `tables` into one, such as LaMem + MemCat in the paper.
 
-    `attrs["dataset"]` has the names joined by " + " and each table's own description under `sets`.
+    In `attrs["dataset"]` the names are joined by " + "; `sets` holds each table's own description.
     Raises `ImageError` where a file, or a name `source/file`, occurs twice.
 
     >>> folder = getfixture("tmp_path")
@@ -127,14 +128,14 @@ def mixed(*tables: pd.DataFrame) -> pd.DataFrame:
 
 
 def names(table: pd.DataFrame) -> pd.Series:
-    """`source/file` of each row: the photograph's name on every machine."""
+    """`source/file` of each row, the photograph's machine-independent name."""
     return table["source"] + "/" + table["file"]
 
 
 def check_readable(table: pd.DataFrame) -> None:
-    """Raises `ImageError` with the first five of the photographs that are missing and how many they are.
+    """Raises `ImageError` that counts the missing photographs and names the first five.
 
-    Files are looked up, not decoded: damaged ones are found, and named, when they are.
+    Files are not decoded here: damaged ones are reported when they are read.
     """
     if missing := [path for path in table["path"] if not os.path.isfile(path)]:
         raise ImageError(f"Of {len(table)} photographs in the table, files are missing. {first_of(missing)}.")

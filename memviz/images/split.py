@@ -1,4 +1,4 @@
-"""Which photographs a model is trained on, chosen on and tested on: seeded, recorded, and no picture in two subsets."""
+"""Divides photographs into training, validation and test subsets; the split is seeded and recorded."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ Stratum = tuple[str, str]  # source and category
 
 @dataclass(frozen=True)
 class Split:
-    """The photographs of each subset as sorted `source/file`, and the seed and the fractions that gave them.
+    """The photographs of each subset as sorted `source/file`, with the seed and the fractions that were used.
 
-    Of a data set's own split the seed is its number there, see `lamem_split`. A photograph that is in two subsets is an
-    `ImageError`.
+    For a data set's own split the seed is that split's number, see `lamem_split`. A photograph that is in two subsets
+    is an `ImageError`.
     """
 
     seed: int
@@ -47,8 +47,8 @@ class Split:
     def subset(self, table: pd.DataFrame, subset: Subset) -> pd.DataFrame:
         """The rows of `table` that are in a subset, in the table's order.
 
-        The table may lack whole sources, as LaMem where only MemCat is to be tested. Raises `ImageError` where it has
-        photographs of which the split knows nothing, lacks some of a source that it has, or for an unknown subset.
+        The table may lack whole sources, for example LaMem where only MemCat is tested. Raises `ImageError` if it has
+        photographs that the split does not list, lacks some of a source that it has, or for an unknown subset.
         """
         if subset not in SUBSETS:
             raise ImageError(f"A split has no subset {subset!r}: give one of {', '.join(SUBSETS)}.")
@@ -78,14 +78,14 @@ def split(
     fractions: Sequence[float] = (0.8, 0.1, 0.1),
     near_duplicates: pd.DataFrame | None = None,
 ) -> Split:
-    """Draws training, validation and test photographs from a table, in the same shares in each source and category.
+    """Draws a split of a table, stratified by source and category.
 
     Files with identical bytes stay in one subset, and so do `near_duplicates`, pairs in the columns `path_a` and
-    `path_b`; such groups go where most room is left, so mostly into training. Counts are those of largest remainder,
-    and differ from that only where a group does not fit.
+    `path_b`; such groups go to the subset with most room left, so mostly to training. Counts follow the largest
+    remainder method, and deviate from it only where a group does not fit.
 
-    The same seed and photographs give the same split on every machine, whatever the order of the rows and the folder:
-    the order of drawing is that of SHA-256 of the seed and `source/file`.
+    The same seed and photographs give the same split on every machine, for any order of the rows and any folder:
+    photographs are drawn in the order of the SHA-256 of the seed and `source/file`.
 
     Raises `ImageError` for fractions that are not three that make 1, and for files that are missing.
 
@@ -123,10 +123,10 @@ def split(
 
 
 def _count_shares(sizes: Counter[Stratum], shares: list[Fraction]) -> dict[Stratum, dict[Subset, int]]:
-    """How many photographs of each stratum each subset gets: by largest remainder.
+    """How many photographs of each stratum each subset gets, by the largest remainder method.
 
-    What the strata so far gave a subset too much or too little counts too, or many small strata would all give their
-    odd photograph to the same subset.
+    Rounding errors are carried over from stratum to stratum; otherwise many small strata would all round in favour of
+    the same subset.
     """
     counts = {}
     owed = dict.fromkeys(SUBSETS, Fraction(0))
@@ -145,7 +145,7 @@ def _count_shares(sizes: Counter[Stratum], shares: list[Fraction]) -> dict[Strat
 
 
 def _group_duplicates(table: pd.DataFrame, near_duplicates: pd.DataFrame | None) -> Iterable[list[str]]:
-    """The photographs, those together that must stay in one subset."""
+    """Groups of photographs that must stay in one subset."""
     name_of = dict(zip(table["path"], names(table), strict=True))
     leader = {name: name for name in name_of.values()}
 

@@ -1,4 +1,4 @@
-"""Photographs as batches of tensors, read ahead by threads."""
+"""Reads photographs into batches of tensors, ahead of the caller, in threads."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PREFETCH = 2  # batches read while the caller works on one
 
 @dataclass(frozen=True)
 class Failure:
-    """A file that gave no picture: its place in the list of paths, and why."""
+    """A file that could not be read: its index in the list of paths, and the reason."""
 
     index: int
     path: Path
@@ -30,9 +30,9 @@ class Failure:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """What the next `batch_size` files gave: pictures, and failures for the rest.
+    """The pictures of the next `batch_size` files, and failures for those that could not be read.
 
-    `indices` (N,) int64: each picture's place in the list of paths; `pictures` (N, 3, H, W), or (0, 3, 0, 0)
+    `indices` (N,) int64: each picture's index in the list of paths; `pictures` (N, 3, H, W), or (0, 3, 0, 0)
     where every file failed; `sizes`: (width, height) of each upright photograph in its own pixels.
     """
 
@@ -52,7 +52,7 @@ def stream(
 ) -> Generator[Batch, None, None]:
     """Yields the pictures of `paths[start:]` in order, `batch_size` files a batch, two batches ahead.
 
-    `prepare` makes an RGB photograph a tensor (3, H, W), as `InputSpec.from_pil`, or (crops, 3, H, W), as
+    `prepare` turns an RGB photograph into a tensor (3, H, W), like `InputSpec.from_pil`, or (crops, 3, H, W), as
     `InputSpec.crops_from_pil`, which then adds an axis to the batch; it runs in `workers` threads.
     A file that cannot be read, or for which `prepare` raises `ImageError` or `MemoryError`, is in the batch's
     `failures`; any other exception of `prepare` is raised here. The threads end with the iteration, also when it

@@ -71,8 +71,8 @@ def message_class(name: str) -> type[Any]:
 def read_caffemodel(path: str | Path) -> dict[str, list[Array]]:
     """The weights of a Caffe network: for each layer that has any, its arrays by the layer's name.
 
-    Both forms of layers are read (V1 as in 2013 to 2014, and the new ones), and both forms of shapes. Weights are
-    (out, in / groups, height, width) for a convolution and (out, in) for a fully connected layer, as in
+    Both formats of layers are read (V1 of 2013 to 2014, and the current one), and both formats of shapes. Weights have
+    the shape (out, in / groups, height, width) for a convolution and (out, in) for a fully connected layer, as in
     PyTorch; a bias is (out,). The input channels of a first convolution are in Caffe's order, blue first.
 
     Raises:

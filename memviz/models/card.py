@@ -1,4 +1,4 @@
-"""A trained model on disk: its weights, and a card that says what it is and where it came from."""
+"""A trained model on disk: its weights, and a card that describes it and its origin."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class ModelCard:
 def save_trained(model: Model, folder: str | Path, card: ModelCard) -> ModelCard:
     """Writes `model.safetensors` and `card.json` into `folder`, and returns the card as it was completed.
 
-    What an interrupted call leaves is refused by `load_model`: the card, which holds the checksum, comes last.
+    The card, which holds the checksum, is written last, so that `load_model` refuses what an interrupted call leaves.
 
     Example:
         >>> import memviz

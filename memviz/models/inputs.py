@@ -1,4 +1,4 @@
-"""What a network wants to be given: one description, for files and for pictures under optimization."""
+"""A network's preprocessing: one description, for files and for pictures under optimization."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Triple = tuple[float, float, float]
 # A picture of 1 x 20,000 pixels, resized to a short side of 256, would take gigabytes: where a resized photograph would
 # have more pixels than this, only its crops are resized.
 MAX_RESIZED = 2**25
-# Of an input's sides: no network takes more, and what asks for more was mistyped, or made to fill the memory.
+# Largest side of an input in pixels: a larger value in a file is a mistake, or an attempt to exhaust the memory.
 MAX_SIDE = 4096
 
 
@@ -37,7 +37,7 @@ class InputSpec:
 
     A photograph with values in [0, 1] becomes `(x * scale - mean) / std`, so mean and std are in scaled units
     and in the order of `channels`. Resizing is bilinear with antialiasing, crops and sizes are rounded as in
-    torchvision's `Resize` and `CenterCrop`, whose results `from_pil` equals bit by bit.
+    torchvision's `Resize` and `CenterCrop`; `from_pil` gives the same values bit by bit.
 
     - `size`: (height, width) of the input, in pixels.
     - `resize`: before the crop, to exactly (height, width), which squashes; to a short side, which keeps the
@@ -65,7 +65,6 @@ class InputSpec:
     crops: Literal["centre", "ten"] = "centre"
 
     def __post_init__(self) -> None:
-        """Refuses what cannot be meant."""
         lengths = (self.resize, self.resize) if isinstance(self.resize, int) else self.resize
         for name, sides in (("size", self.size), ("resize", lengths)):
             if sides is not None and (len(sides) != 2 or not all(1 <= side <= MAX_SIDE for side in sides)):
@@ -99,7 +98,7 @@ class InputSpec:
         True
         """
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        # Left out where they say nothing, so that indexes from before there were these fields stay valid.
+        # Left out at their defaults, as in most manifests.
         if self.mean_image is None:
             del fields["mean_image"]
         else:

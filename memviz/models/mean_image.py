@@ -1,4 +1,4 @@
-"""A mean image: what Caffe's networks have subtracted from a photograph, pixel by pixel."""
+"""A mean image, which is subtracted from a photograph pixel by pixel, as for Caffe's networks."""
 
 from __future__ import annotations
 

@@ -36,8 +36,8 @@ class Model:
     Attributes:
         module: the network; memviz never changes it.
         inputs: how a photograph becomes the network's input.
-        name: what manifests and pages call it.
-        target: what its single output means, as "memorability"; None if it is no score.
+        name: its name in manifests and on pages.
+        target: what its single output means, such as "memorability"; None if it is no score.
         branches: top-level children whose convolutions are counted separately.
         score_spec: how its outputs become the score.
         card: where a trained model came from; None for others.
@@ -97,13 +97,13 @@ class Model:
         return layer_table(self.module, example, self.branches)
 
     def fingerprint(self) -> str:
-        """SHA-256 of the weights, by which an index and renders are known to belong together."""
+        """SHA-256 of the weights, which identifies the network of an index or of renders."""
         return fingerprint(self.module)
 
     def run(self, network: nn.Module, crops: Tensor) -> list[object]:
-        """What `network`, a `ChannelsLast` copy, gives for each of the crops (N, crops, 3, H, W) of N pictures.
+        """The outputs of `network`, a `ChannelsLast` copy, for each of the crops (N, crops, 3, H, W) of N pictures.
 
-        One crop after the other, for the memory's sake; the first, where the layers' positions are measured, last.
+        One crop after the other, to save memory; the first, at which activations are measured, comes last.
         """
         return [network(crops[:, crop].to(self.device, self.dtype)) for crop in reversed(range(crops.shape[1]))]
 
@@ -178,7 +178,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Scored:
-    """What scoring gave for a file: its score, or None and the reason why it could not be read."""
+    """The result of scoring a file: its score, or None and the reason why it could not be read."""
 
     path: str
     score: float | None
@@ -218,7 +218,7 @@ def wrap(
     Args:
         module: a network from pictures (N, 3, H, W) to anything; it is never changed.
         inputs: its preprocessing.
-        name: what manifests and pages call it; the class's name by default.
+        name: its name in manifests and on pages; the class's name by default.
         target: what its single output means, if it is a score.
         branches: top-level children whose convolutions are counted separately.
         score_spec: how its outputs become the score; by default they are the score.

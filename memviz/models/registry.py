@@ -43,10 +43,10 @@ class Architecture:
         inputs, score_spec, target: how a photograph becomes its input, and its output the score of this name.
         weights: published ones; None where no package carries any.
         names: how we name its parameters, as patterns, and how published files do.
-        backbones: its parts that torchvision has pretrained weights for, by address.
+        backbones: its submodules that torchvision has pretrained weights for, by address.
         options: of `build`, each with the values that it takes.
-        frozen: addresses of the parts that stay as they are in training, in evaluation mode; each is a backbone and
-            gives one tensor.
+        frozen: addresses of the submodules that are not trained and stay in evaluation mode; each is a backbone and
+            returns one tensor.
     """
 
     name: str
@@ -80,7 +80,7 @@ ARCHITECTURES = {
         replace(
             _RESMEM,
             name="resmem-retrain",
-            summary="the same network; in training its ResNet learns along, as it did for the published weights",
+            summary="the same network; its ResNet is trained too, as it was for the published weights",
             frozen=(),
         ),
         Architecture(
@@ -148,12 +148,12 @@ def load_model(
 
     Args:
         name: one of `list_models()`, or the folder of a trained model (with `weights=None`: another like it).
-        weights: "published" for the weights that a package carries (their SHA-256 is checked); a
+        weights: "published" for the weights that a package contains (their SHA-256 is checked); a
             path to a `.safetensors` or `.caffemodel` file or a torch checkpoint of tensors, under our names
             or the published ones; the folder of a trained model; None for random weights.
         mean: a mean image (.npy, .binaryproto or .mat), for models that subtract one; without it, its
             channel means.
-        backbones: with `weights=None`, pretrained parts by address, each a file, a torchvision weight
+        backbones: with `weights=None`, pretrained submodules by address, each a file, a torchvision weight
             enum, or its name, as `{"resnet": "ResNet152_Weights.IMAGENET1K_V1"}`; "torchvision" takes
             the recommended ones.
         seed: of the random weights; the global random state is not used.
@@ -198,7 +198,7 @@ def load_model(
         if weights == "published":
             if entry.weights is None:
                 raise WeightsError(
-                    f"No package carries weights of {name}. Give a file, "
+                    f"No package contains weights of {name}. Give a file, "
                     f"load_model({name!r}, weights='file.safetensors'), train your own and give those, or ask for "
                     f"random ones, load_model({name!r}, weights=None)."
                 )
@@ -244,5 +244,5 @@ def _fill_backbones(
     for address, source in backbones.items():
         if address not in entry.backbones:
             valid = ", ".join(map(repr, entry.backbones)) or "none"
-            raise ModelError(f"{entry.name} has no pretrained part {address!r}. Valid: {valid}.")
+            raise ModelError(f"{entry.name} has no pretrained submodule {address!r}. Valid: {valid}.")
         stores.fill(module.get_submodule(address), stores.backbone_state(source, address), str(source))

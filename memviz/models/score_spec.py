@@ -1,4 +1,4 @@
-"""From what a network puts out to the score that is reported: one description for each model."""
+"""How a network's outputs become the score that is reported: one description for each model."""
 
 from __future__ import annotations
 
@@ -36,7 +36,6 @@ class ScoreSpec:
     clip: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        """Refuses what cannot be meant."""
         if not all(map(math.isfinite, (self.mean, self.scale, self.shift, *(self.clip or ())))):
             raise ModelError(f"{self}: give finite numbers.")
         if self.scale == 0:
@@ -63,7 +62,7 @@ class ScoreSpec:
 
     @staticmethod
     def logit(outputs: Tensor) -> Tensor:
-        """What a last sigmoid made the outputs of: `log(p / (1 - p))`, finite and with a gradient also at 0 and 1.
+        """The inverse of a final sigmoid, `log(p / (1 - p))`, finite and with a gradient also at 0 and 1.
 
         >>> import torch
         >>> ScoreSpec.logit(torch.tensor([0.5, 1.0]))

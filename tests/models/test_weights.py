@@ -323,7 +323,7 @@ def test_backbone_that_does_not_fit(tmp_path, toy):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"backbones": {"alexnet": "x.pth"}}, "toy has no pretrained part 'alexnet'. Valid: 'resnet'"),
+        ({"backbones": {"alexnet": "x.pth"}}, "toy has no pretrained submodule 'alexnet'. Valid: 'resnet'"),
         ({"backbones": "imagenet"}, "'imagenet': give 'torchvision'"),
         ({"backbones": "torchvision", "weights": "w.pt"}, "belongs to weights=None"),
     ],
@@ -334,7 +334,7 @@ def test_backbones_that_make_no_sense(options, message, toy):
 
 
 def test_model_without_backbones_says_none():
-    with pytest.raises(ModelError, match=r"memnet has no pretrained part 'resnet'. Valid: none"):
+    with pytest.raises(ModelError, match=r"memnet has no pretrained submodule 'resnet'. Valid: none"):
         memviz.load_model("memnet", weights=None, backbones={"resnet": "r.pth"})
 
 

@@ -69,7 +69,7 @@ def test_pretrained_submodules_that_would_be_ignored(table, tmp_path):
     for backbones in ({"resnet": "file"}, {}):
         with pytest.raises(TrainingError, match=r"first holds the pretrained submodules already: leave backbones out"):
             run(table, tmp_path / "out", weights=tmp_path / "first", backbones=backbones)
-    with pytest.raises(memviz.errors.ModelError, match=r"toy has no pretrained part 'resnet'\. Valid: none"):
+    with pytest.raises(memviz.errors.ModelError, match=r"toy has no pretrained submodule 'resnet'\. Valid: none"):
         run(table, tmp_path / "out", backbones={"resnet": "file"})
 
 
