@@ -197,8 +197,7 @@ def _render(data: Mapping[str, Any], where: str) -> tuple[RenderConfig, str, int
     fields: dict[str, Any] = {"objective": Recipe.objective, "seed": Recipe.seed, **data}
     objective, seed = fields.pop("objective"), fields.pop("seed")
     # TOML has no null.
-    if fields.get("transforms") is False:
-        fields["transforms"] = None
+    fields |= {name: None for name in ("transforms", "refinement") if fields.get(name) is False}
     try:
         config = RenderConfig.from_dict(fields)
         RenderJob("layer", (0,), objective, config, seed)

@@ -118,7 +118,7 @@ class InputSpec:
         Equal to torchvision's `Compose([Resize(...), CenterCrop(...), ToTensor(), Normalize(...)])`.
         Raises `ImageError` for an image that is not RGB.
         """
-        corner = self._centre_corner(self._size_after_resize(image.size))
+        corner = self.centre_corner(self._size_after_resize(image.size))
         return torch.from_numpy(self._cut_crops(image, [corner])[0])
 
     def crops_from_pil(self, image: Image.Image) -> Tensor:
@@ -138,9 +138,9 @@ class InputSpec:
         """
         if not resize:
             _check_shape(pictures)
-            return self._normalize(pictures, self._centre_corner(self._size_after_resize(self.size)))
+            return self._normalize(pictures, self.centre_corner(self._size_after_resize(self.size)))
         pictures = self._resize_tensor(pictures)
-        return self._cut_crop(pictures, self._centre_corner((pictures.shape[3], pictures.shape[2])))
+        return self._cut_crop(pictures, self.centre_corner((pictures.shape[3], pictures.shape[2])))
 
     def crops_from_tensor(self, pictures: Tensor) -> Tensor:
         """All crops (N, crops, 3, H, W) of RGB `pictures` (N, 3, h, w), as `crops_from_pil` makes them."""
@@ -161,7 +161,7 @@ class InputSpec:
         (28.0, 28.0, 482.0, 482.0)
         """
         width, height = self._size_after_resize(photo_size)
-        left, top = self._centre_corner((width, height))
+        left, top = self.centre_corner((width, height))
         x, y = photo_size[0] / width, photo_size[1] / height
         return ((box[0] + left) * x, (box[1] + top) * y, (box[2] + left) * x, (box[3] + top) * y)
 
@@ -262,7 +262,7 @@ class InputSpec:
         long = int(self.resize * long / short)
         return (self.resize, long) if photo[0] <= photo[1] else (long, self.resize)
 
-    def _centre_corner(self, resized: Size) -> Size:
+    def centre_corner(self, resized: Size) -> Size:
         """(left, top) of the centre crop in a picture of this (width, height); negative in a border."""
         (height, width), up = self.size, self.crops == "ten"
         return _centre_offset(resized[0], width, up), _centre_offset(resized[1], height, up)
@@ -270,7 +270,7 @@ class InputSpec:
     def _crop_corners(self, resized: Size) -> list[Size]:
         """(left, top) of the first five of ten crops: the centre and the corners."""
         right, bottom = resized[0] - self.size[1], resized[1] - self.size[0]
-        return [self._centre_corner(resized), (0, 0), (right, 0), (0, bottom), (right, bottom)]
+        return [self.centre_corner(resized), (0, 0), (right, 0), (0, bottom), (right, bottom)]
 
 
 def _centre_offset(length: int, crop: int, up: bool) -> int:

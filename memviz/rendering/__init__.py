@@ -3,7 +3,7 @@
 from memviz.rendering import objectives
 from memviz.rendering.api import Renders, render, render_job
 from memviz.rendering.augment import RandomTransforms
-from memviz.rendering.config import RenderConfig
+from memviz.rendering.config import Refinement, RenderConfig
 from memviz.rendering.job import RenderJob
 from memviz.rendering.parameterize import Fourier, Pixel
 from memviz.rendering.quality import against_photographs
@@ -14,6 +14,7 @@ __all__ = [
     "Fourier",
     "Pixel",
     "RandomTransforms",
+    "Refinement",
     "RenderConfig",
     "RenderJob",
     "RenderRecord",

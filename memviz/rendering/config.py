@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, TypeGuard
 
 import msgspec
 
@@ -20,16 +20,36 @@ PARAMETERIZATIONS: dict[str, type[Fourier] | type[Pixel]] = {"fourier": Fourier,
 
 
 @dataclass(frozen=True)
+class Refinement:
+    """The last steps: without transforms, on the pictures repeated to the network's input, as they are measured.
+
+    Attributes:
+        share: of the steps.
+        learning_rate: of Adam, at their beginning; it falls to zero in a straight line. Large, since few steps must
+            write what is finest in a pattern.
+    """
+
+    share: float = 0.36
+    learning_rate: float = 0.8
+
+    def __post_init__(self) -> None:
+        if not (is_number(self.share) and 0 < self.share < 1):
+            raise RenderError(f"share of a refinement must lie between 0 and 1; given was {shown(self.share)}.")
+        check_learning_rate(self.learning_rate)
+
+
+@dataclass(frozen=True)
 class RenderConfig:
     """Everything but the objective and the seed that decides what a picture looks like.
 
     Attributes:
         size: pictures of size x size px; None takes 128 px where the layers are feature maps, and the
             network's own input size where they need it (the score, or fully connected layers).
-        steps: of the optimizer.
-        learning_rate: of Adam; 0.05 is Lucid's.
+        steps: of the optimizer, at most; a picture that no longer gains takes fewer.
+        learning_rate: of Adam; this and the two defaults around it are measured in experiments/objectives.
         parameterization: `Fourier()` or `Pixel()`.
         transforms: the random transforms, or None.
+        refinement: the last steps, or None where all are alike.
         mixed_precision: bfloat16 on a GPU that has it; never on a CPU.
         batch_size: most pictures together; None is 16 on a CPU and 128 on a GPU, or what fits into
             memory. It changes the speed, not the pictures, and is not compared.
@@ -43,10 +63,11 @@ class RenderConfig:
     """
 
     size: int | None = None
-    steps: int = 256
-    learning_rate: float = 0.05
+    steps: int = 56
+    learning_rate: float = 0.15
     parameterization: Parameterization = field(default_factory=Fourier)
     transforms: RandomTransforms | None = field(default_factory=RandomTransforms)
+    refinement: Refinement | None = field(default_factory=Refinement)
     mixed_precision: bool = True
     batch_size: int | None = field(default=None, compare=False)
 
@@ -55,14 +76,20 @@ class RenderConfig:
             value = getattr(self, name)
             if (value is not None or name == "steps") and not (type(value) is int and 0 < value <= most):
                 raise RenderError(f"{name} must be a whole number from 1 to {most}; given was {shown(value)}.")
-        if not (_is_number(self.learning_rate) and 0 < self.learning_rate < 1e30):
-            raise RenderError(f"learning_rate must be a number above 0; given was {shown(self.learning_rate)}.")
+        check_learning_rate(self.learning_rate)
         if not isinstance(self.mixed_precision, bool):
             raise RenderError(f"mixed_precision must be true or false; given was {shown(self.mixed_precision)}.")
         if not isinstance(self.transforms, RandomTransforms | None):
             raise RenderError(f"transforms must be RandomTransforms or None; given was {shown(self.transforms)}.")
+        if not isinstance(self.refinement, Refinement | None):
+            raise RenderError(f"refinement must be a Refinement or None; given was {shown(self.refinement)}.")
         if type(self.parameterization) not in PARAMETERIZATIONS.values():
             raise RenderError(f"parameterization must be Fourier or Pixel; given was {shown(self.parameterization)}.")
+
+    @property
+    def refining_steps(self) -> int:
+        """How many of the steps are the last ones."""
+        return 0 if self.refinement is None else round(self.refinement.share * self.steps)
 
     def resolve(self, whole: bool, input_size: tuple[int, int]) -> RenderConfig:
         """The config whose size says what it is, by which two configs are compared; None is then the input size.
@@ -108,6 +135,8 @@ class RenderConfig:
             values["parameterization"] = read_as(PARAMETERIZATIONS[kind], rest, "parameterization")
         if values.get("transforms") is not None:
             values["transforms"] = read_as(RandomTransforms, values["transforms"], "transforms")
+        if values.get("refinement") is not None:
+            values["refinement"] = read_as(Refinement, values["refinement"], "refinement")
         return cls(**values)
 
 
@@ -130,5 +159,12 @@ def read_as(kind: Any, data: object, what: str) -> Any:
         raise RenderError(f"{what}: {error}.") from error
 
 
-def _is_number(value: object) -> bool:
+def check_learning_rate(value: object) -> None:
+    """Refuses what is no learning rate, with a `RenderError`."""
+    if not (is_number(value) and 0 < value < 1e30):
+        raise RenderError(f"learning_rate must be a number above 0; given was {shown(value)}.")
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a value is a number, and not true or false."""
     return isinstance(value, int | float) and not isinstance(value, bool)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
@@ -16,22 +15,17 @@ from memviz.errors import RenderError
 from memviz.layers import ChannelsLast, fold_batch_norms, private_copy, replace_response_norms, truncate
 from memviz.models import Model
 from memviz.progress import Advance
+from memviz.rendering.ascent import Values, ascend
 from memviz.rendering.config import RenderConfig
 from memviz.rendering.lucent import Lucent, ObjectiveBatch, lucent_names, resolve_lucent
-from memviz.rendering.measure import measure
+from memviz.rendering.measure import as_inputs, measure
+from memviz.rendering.memory import bytes_kept, free_memory
 from memviz.rendering.objective import OUTPUT, Objective
 from memviz.rendering.record import RenderRecord, State
 from memviz.rendering.redirect import redirecting
 
-# Steps after which a picture that no gradient has reached is given up. Lucid redirects for as many
-# (optvis/overrides/redirected_relu_grad.py).
-PATIENCE = 16
 # Larger batches bring a CPU nothing; a GPU is full long before 128 pictures of 128 px.
 MOST_IMAGES = {"cpu": 16, "cuda": 128}
-# Adam's epsilon, relative to the largest entry of a picture's first gradient: above float32's rounding, which
-# Adam would otherwise blow up. The usual absolute one leaves a grey square of a unit with tiny weights, as 17 of
-# the first 64 of ResNet-152 have.
-EPSILON = 1e-4
 # What stands for a picture that shows nothing.
 GREY = 128
 # Random pictures by which a dead unit is told from one that only this engine could not excite.
@@ -67,6 +61,17 @@ def needs_whole(model: Model, objectives: Sequence[Objective | Lucent]) -> bool:
     return any(address == OUTPUT or model.layers[address].receptive_field is None for address in addresses)
 
 
+def asks_for_no_place(objective: Objective | Lucent) -> bool:
+    """Whether what an objective wants may lie anywhere in the picture; of lucent's, nobody knows."""
+    return isinstance(objective, Objective) and all(term.anywhere for _, term in objective.terms)
+
+
+def _groups(objectives: Sequence[Objective | Lucent]) -> list[range]:
+    """The rows of each objective's pictures."""
+    ends = list(itertools.accumulate(objective.images for objective in objectives))
+    return [range(end - objective.images, end) for end, objective in zip(ends, objectives, strict=True)]
+
+
 class Engine:
     """Optimizes pictures for the objectives of one model.
 
@@ -89,6 +94,7 @@ class Engine:
     ) -> None:
         self.model, self.config, self.seed = model, config, seed
         self.device = model.device
+        self._objectives = tuple(objectives)
         size = config.resolve(needs_whole(model, objectives), model.inputs.size).size
         self.size = model.inputs.size if size is None else (size, size)
         self._names = lucent_names(model.module)
@@ -146,30 +152,23 @@ class Engine:
         return out
 
     def _measure_bytes(self) -> int:
-        """Bytes that autograd keeps for one picture; also shows that the network runs at this size."""
-        kept: dict[int, int] = {}
-
-        def pack(tensor: Tensor) -> Tensor:
-            storage = tensor.untyped_storage()
-            kept[storage.data_ptr()] = storage.nbytes()
-            # The tensor itself would make a cycle through the graph, which is never freed.
-            return tensor.detach()
-
-        weights = {tensor.untyped_storage().data_ptr() for tensor in self._network.parameters()}
+        """Bytes that autograd keeps for one picture, at most; also shows that the network runs at these sizes."""
         picture = torch.full((1, 3, *self.size), 0.5, device=self.device, requires_grad=True)
-        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            self._forward(picture)
-        return sum(size for pointer, size in kept.items() if pointer not in weights)
+        seen = [picture]
+        if self.config.refining_steps and any(map(asks_for_no_place, self._objectives)):
+            seen.append(as_inputs(picture, self.model.inputs))
+        return max(bytes_kept(self._forward, pictures, self._network) for pictures in seen)
 
     def chunks(self, objectives: Sequence[Objective | Lucent]) -> Iterator[list[Objective | Lucent]]:
-        """The objectives in batches that fit into memory."""
+        """The objectives in batches that fit into memory, and are seen alike."""
         # Gradients and the optimizer take about as much again as what autograd keeps.
-        fit = max(1, int(_free_memory(self.device) // (2 * self._bytes_per_image + 1)))
+        fit = max(1, int(free_memory(self.device) // (2 * self._bytes_per_image + 1)))
         most = min(fit, self.config.batch_size or MOST_IMAGES.get(self.device.type, 16))
         chunk: list[Objective | Lucent] = []
         images = 0
         for objective in objectives:
-            if chunk and images + objective.images > most:
+            unlike = chunk and asks_for_no_place(objective) != asks_for_no_place(chunk[0])
+            if chunk and (unlike or images + objective.images > most):
                 yield chunk
                 chunk, images = [], 0
             chunk.append(objective)
@@ -191,9 +190,7 @@ class Engine:
             states: list[State] = ["ok"] * len(alive)
             blocked: list[Objective | Lucent] = []
             rows: list[int] = []
-            row = 0
-            for objective in objectives:
-                own = range(row, row := row + objective.images)
+            for objective, own in zip(objectives, _groups(objectives), strict=True):
                 # Pictures that share an objective are drawn again together.
                 if not all(alive[place] for place in own):
                     blocked.append(objective)
@@ -213,45 +210,69 @@ class Engine:
         self, objectives: Sequence[Objective | Lucent], advance: Advance, redirect: bool = False
     ) -> tuple[Tensor, list[bool]]:
         """Parameters (N, ...), and whether an unredirected gradient reached each picture."""
-        config, transforms = self.config, self.config.transforms
-        generators = self._generators(objectives)
-        parameters = torch.stack([config.parameterization.start(self.size, generator) for generator in generators])
-        parameters = parameters.to(self.device).requires_grad_()
-        maps = [transforms.draw(config.steps, self.size, generator) for generator in generators] if transforms else []
-        thetas = torch.stack(maps, dim=1).to(self.device) if maps else None
-        batch = ObjectiveBatch(objectives, self._names, self.device)
-        optimizer = torch.optim.Adam(
-            [parameters],
-            lr=config.learning_rate,
-            eps=EPSILON,
-            fused=self.device.type in ("cpu", "cuda"),
-        )
-        alive = torch.zeros(len(generators), dtype=torch.bool, device=self.device)
-        scale, scaled = parameters.new_zeros(len(generators), *[1] * (parameters.dim() - 1)), False
+        generators, groups = self._generators(objectives), _groups(objectives)
+        start = torch.stack([self.config.parameterization.start(self.size, generator) for generator in generators])
+        parameters, reached = self._explore(objectives, start.to(self.device), generators, redirect, advance)
+        last = [group for group, rows in enumerate(groups) if reached[rows.start : rows.stop].all()]
+        rows = [row for group in last for row in groups[group]]
+        if rows:
+            parameters[rows] = self._refine([objectives[group] for group in last], parameters[rows], advance)
+        advance((len(generators) - len(rows)) * self.config.refining_steps)
+        return parameters, reached.tolist()
+
+    def _explore(
+        self,
+        objectives: Sequence[Objective | Lucent],
+        start: Tensor,
+        generators: Sequence[Generator],
+        redirect: bool,
+        advance: Advance,
+    ) -> tuple[Tensor, Tensor]:
+        """The first steps, on pictures through random transforms."""
+        config, transforms, groups = self.config, self.config.transforms, _groups(objectives)
+        steps = config.steps - config.refining_steps
         # Lucid's 16 steps leave many units of deep layers behind their ReLU; redirection does nothing to a
         # sample that is free, so it may last.
-        redirected_steps = config.steps // 2 if redirect else 0
-        for step in range(config.steps):
-            with torch.enable_grad():
+        free = steps // 2 if redirect else 0
+        maps = None
+        if transforms is not None:
+            anywhere = asks_for_no_place(objectives[0])
+            drawn = [transforms.draw(steps, self.size, generator, anywhere) for generator in generators]
+            maps = torch.stack(drawn, dim=1).to(self.device)
+
+        def view(left: Sequence[int]) -> Values:
+            batch = ObjectiveBatch([objectives[group] for group in left], self.model, self._names)
+            own = None if maps is None else maps[:, [row for group in left for row in groups[group]]]
+
+            def values(step: int, parameters: Tensor) -> Tensor:
                 pictures = config.parameterization.pictures(parameters, self.size)
-                seen = transforms.apply(pictures, thetas[step]) if transforms and thetas is not None else pictures
-                with redirecting() if step < redirected_steps else contextlib.nullcontext():
+                seen = pictures if own is None or transforms is None else transforms.apply(pictures, own[step])
+                with redirecting() if step < free else contextlib.nullcontext():
                     activations = self._forward(seen)
-                (gradient,) = torch.autograd.grad(-batch(activations, pictures).sum(), [parameters])
-            if not scaled:
-                scale = scale.where(scale > 0, gradient.abs().amax(tuple(range(1, gradient.dim())), keepdim=True))
-                scaled = bool((scale > 0).all())
-            # The network's gradient may be channels_last, and fused Adam goes by places in memory.
-            parameters.grad = (gradient / scale.clamp(min=torch.finfo(scale.dtype).tiny)).contiguous()
-            if redirected_steps <= step < redirected_steps + PATIENCE:
-                alive |= parameters.grad.flatten(1).any(dim=1)
-                # The last look at who lives saves a hopeless batch its remaining steps.
-                if step == redirected_steps + PATIENCE - 1 and not alive.any():
-                    advance(len(generators) * (config.steps - step))
-                    break
-            optimizer.step()
-            advance(len(generators))
-        return parameters.detach(), alive.tolist()
+                return batch(activations, pictures, self.size)
+
+            return values
+
+        return ascend(start, [config.learning_rate] * steps, groups, view, free, advance)
+
+    def _refine(self, objectives: Sequence[Objective | Lucent], start: Tensor, advance: Advance) -> Tensor:
+        """The last steps, on pictures as they will be measured."""
+        if self.config.refinement is None:
+            return start
+        steps, anywhere = self.config.refining_steps, asks_for_no_place(objectives[0])
+
+        def view(left: Sequence[int]) -> Values:
+            batch = ObjectiveBatch([objectives[group] for group in left], self.model, self._names)
+
+            def values(step: int, parameters: Tensor) -> Tensor:
+                pictures = self.config.parameterization.pictures(parameters, self.size)
+                seen = as_inputs(pictures, self.model.inputs) if anywhere else pictures
+                return batch(self._forward(seen), pictures, (seen.shape[2], seen.shape[3]), refining=True)
+
+            return values
+
+        rates = [self.config.refinement.learning_rate * (1 - step / steps) for step in range(steps)]
+        return ascend(start, rates, _groups(objectives), view, 0, advance)[0]
 
     def _generators(self, objectives: Sequence[Objective | Lucent]) -> list[Generator]:
         names = []
@@ -261,7 +282,7 @@ class Engine:
 
     def _varies(self, objective: Objective | Lucent) -> bool:
         """Whether an objective has different values on different pictures: black, white, colours and noise."""
-        batch = ObjectiveBatch([objective], self._names, self.device)
+        batch = ObjectiveBatch([objective], self.model, self._names)
         generator = Generator("cpu").manual_seed(seed_of(self.seed, f"probes/{objective}"))
         noise = torch.rand(PROBES, 3, *self.size, generator=generator, dtype=torch.float32, device="cpu")
         corners = torch.cartesian_prod(*[torch.tensor([0.0, 1.0], device="cpu")] * 3)
@@ -269,7 +290,7 @@ class Engine:
         with torch.no_grad():
             for picture in [*noise, *noise.round(), *corners.view(-1, 3, 1, 1).expand(-1, -1, *self.size)]:
                 pictures = picture.to(self.device).expand(objective.images, -1, -1, -1)
-                values.append(batch(self._forward(pictures), pictures).sum().item())
+                values.append(batch(self._forward(pictures), pictures, self.size).sum().item())
         return max(values) - min(values) > 1e-6 * max(map(abs, values))
 
     def _finish(
@@ -282,7 +303,7 @@ class Engine:
             pictures = exact.mul(255).round().clamp(0, 255).to(torch.uint8)
             pictures[hidden] = GREY
             shown = pictures.float() / 255
-            values = ObjectiveBatch(objectives, self._names, self.device)(self._forward(shown), shown)
+            values = ObjectiveBatch(objectives, self.model, self._names)(self._forward(shown), shown, self.size)
         if not (values.isfinite().all() and exact.isfinite().all()):
             raise RenderError(
                 f"{self.model.name} gave values that are not finite while drawing {', '.join(map(str, objectives))}. "
@@ -318,13 +339,3 @@ class _NoLayers(nn.Module):
 
     def forward(self, pictures: Tensor) -> dict[str, Tensor]:
         return {}
-
-
-def _free_memory(device: torch.device) -> float:
-    """Bytes that a batch may take: half of what is free."""
-    if device.type == "cuda":
-        return 0.5 * torch.cuda.mem_get_info(device)[0]
-    available: Any = 0
-    with contextlib.suppress(ValueError, OSError, AttributeError):
-        available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return 0.5 * (available if available > 0 else 4 * 2**30)

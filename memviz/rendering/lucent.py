@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from memviz.errors import LayerError, RenderError, did_you_mean
+from memviz.models import Model
 from memviz.rendering.objective import OUTPUT, Evaluation, Objective
 
 LucentObjective = Callable[[Callable[[str], Tensor]], Tensor]
@@ -52,13 +53,11 @@ class ObjectiveBatch:
 
     Args:
         objectives: objectives of one picture each, or `Lucent` ones of several.
+        model: whose layers they are about.
         names: lucent's layer names, from `lucent_names`.
-        device: of the activations.
     """
 
-    def __init__(
-        self, objectives: Sequence[Objective | Lucent], names: Mapping[str, str], device: torch.device
-    ) -> None:
+    def __init__(self, objectives: Sequence[Objective | Lucent], model: Model, names: Mapping[str, str]) -> None:
         self._names = names
         self._lucent: list[tuple[slice, Lucent]] = []
         own: list[tuple[int, Objective]] = []
@@ -70,11 +69,21 @@ class ObjectiveBatch:
                 own.append((row, objective))
             row += objective.images
         self.count = row
-        self._own = Evaluation(own, device)
+        self._own = Evaluation(own, model.layers, model.device)
 
-    def __call__(self, activations: Mapping[str, Tensor], pictures: Tensor) -> Tensor:
-        """Values (N,) to maximize; of several pictures with one objective, each has its share."""
-        values = self._own.add(pictures.new_zeros(self.count, dtype=torch.float32), activations)
+    def __call__(
+        self, activations: Mapping[str, Tensor], pictures: Tensor, size: tuple[int, int], refining: bool = False
+    ) -> Tensor:
+        """Values (N,) to maximize; of several pictures with one objective, each has its share.
+
+        Args:
+            activations: by address.
+            pictures: (N, 3, H, W), before any transform.
+            size: (height, width) at which the network saw them.
+            refining: whether these are the last steps (`Term.refine`).
+        """
+        values = pictures.new_zeros(self.count, dtype=torch.float32)
+        values = self._own.add(values, activations, size, refining)
         for rows, objective in self._lucent:
 
             def look(name: str, rows: slice = rows) -> Tensor:

@@ -32,14 +32,30 @@ def as_photograph(picture: Tensor, inputs: InputSpec) -> Image.Image:
 
     A picture of 128 px is drawn at the scale of the network's input. Preprocessing would enlarge it like a photograph
     of 128 px, to twice that scale for ResMem, and a filter finds nothing of what it wants in its pattern at twice the
-    size. A Fourier picture is periodic, so that the repetition has no seams.
+    size. The picture is optimized as repeated, so that the repetition has no seams.
     """
+    return to_pil(_repeated(picture, inputs))
+
+
+def as_inputs(pictures: Tensor, inputs: InputSpec) -> Tensor:
+    """Of pictures (N, 3, H, W), what the network sees of `as_photograph`, differentiably, before normalization.
+
+    The same pixels; only pictures as large as what preprocessing resizes to, or larger, come as they are.
+    """
+    repeated = _repeated(pictures, inputs)
+    if repeated is pictures:
+        return pictures
+    (left, top), (height, width) = inputs.centre_corner((repeated.shape[3], repeated.shape[2])), inputs.size
+    return repeated[:, :, max(top, 0) :, max(left, 0) :][:, :, :height, :width]
+
+
+def _repeated(pictures: Tensor, inputs: InputSpec) -> Tensor:
     resize = inputs.resize or inputs.size
     height, width = (resize, resize) if isinstance(resize, int) else resize
-    down, across = -(-height // picture.shape[1]), -(-width // picture.shape[2])
+    down, across = -(-height // pictures.shape[-2]), -(-width // pictures.shape[-1])
     if down == across == 1:
-        return to_pil(picture)
-    return to_pil(picture.repeat(1, down, across)[:, :height, :width])
+        return pictures
+    return pictures.repeat(*[1] * (pictures.dim() - 2), down, across)[..., :height, :width]
 
 
 def measure(

@@ -15,6 +15,7 @@ To add one for units, write its class, in one place; every command, recipe and f
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -24,7 +25,7 @@ import torch
 from torch import Tensor
 
 from memviz.errors import RenderError, did_you_mean
-from memviz.layers import LayerTable
+from memviz.layers import Layer, LayerTable
 from memviz.layers.unit import Unit, units_of
 
 OUTPUT = ""
@@ -78,6 +79,9 @@ class Term(Objective):
     """One quantity, at the layer `address`. Its name is that of its class, in small letters."""
 
     address: str
+    anywhere: ClassVar[bool] = True
+    """Whether it asks for no place: what it wants may lie anywhere in the picture, which is then seen shifted and
+    repeated."""
 
     @property
     def terms(self) -> tuple[tuple[float, Term], ...]:
@@ -88,6 +92,12 @@ class Term(Objective):
     def evaluate(batch: Batch) -> Tensor:
         """The values (N,) of N pictures, which all have objectives of this class at one layer."""
         raise NotImplementedError
+
+    @classmethod
+    def refine(cls, batch: Batch) -> Tensor:
+        """What to maximize in the last steps, in which pictures are seen as they will be measured, in place of
+        `evaluate`."""
+        return cls.evaluate(batch)
 
 
 @dataclass(frozen=True)
@@ -169,18 +179,40 @@ class Batch:
         activations: of all pictures that are drawn together, (M, C, H, W) or (M, C) float32.
         rows: (N,), the places of the terms' pictures among these.
         constants: what `constant` has made before.
+        table_row: what the model's table says of the layer; None for the network's output.
+        size: (height, width) of the pictures as the network saw them.
     """
 
     terms: tuple[Any, ...]
     activations: Tensor
     rows: Tensor
     constants: dict[str, Tensor]
+    table_row: Layer | None
+    size: tuple[int, int]
 
     @property
     def maps(self) -> Tensor:
         """Each picture's own unit's activations (N, H, W); H and W are 1 where the layer gives a vector."""
         maps = self.activations[self.rows, self.constant("unit")]
         return maps if maps.dim() == 3 else maps[:, None, None]
+
+    @property
+    def interior(self) -> Tensor:
+        """`maps` at the positions whose receptive field lies inside the picture; all where there is none."""
+        maps = self.maps
+        if self.table_row is None:
+            return maps
+        row = replace(self.table_row, height=maps.shape[1], width=maps.shape[2])
+        rows, columns = row.interior(self.size)
+        return maps[:, rows, columns]
+
+    @property
+    def field(self) -> tuple[float, float]:
+        """A receptive field's sides in positions; endless where every unit sees the whole picture."""
+        row = self.table_row
+        if row is None or row.receptive_field is None or row.stride is None:
+            return math.inf, math.inf
+        return row.receptive_field[0] / row.stride[0], row.receptive_field[1] / row.stride[1]
 
     @property
     def layer(self) -> Tensor:
@@ -201,10 +233,12 @@ class Evaluation:
 
     Args:
         objectives: row of the picture and its objective.
+        layers: of the model.
         device: of the activations.
     """
 
-    def __init__(self, objectives: Sequence[tuple[int, Objective]], device: torch.device) -> None:
+    def __init__(self, objectives: Sequence[tuple[int, Objective]], layers: LayerTable, device: torch.device) -> None:
+        self._layers = layers
         grouped: dict[tuple[type[Term], str], list[tuple[int, float, Term]]] = defaultdict(list)
         for row, objective in objectives:
             for weight, term in objective.terms:
@@ -215,9 +249,11 @@ class Evaluation:
             weights = torch.tensor([weight for _, weight, _ in items], dtype=torch.float32, device=device)
             self._groups.append((address, tuple(term for _, _, term in items), rows, weights, {}))
 
-    def add(self, values: Tensor, activations: Mapping[str, Tensor]) -> Tensor:
-        """The values (M,) with those of the objectives added."""
+    def add(self, values: Tensor, activations: Mapping[str, Tensor], size: tuple[int, int], refining: bool) -> Tensor:
+        """The values (M,) with those of the objectives added, of pictures that the network saw at this size."""
         for address, terms, rows, weights, constants in self._groups:
-            batch = Batch(terms, activations[address].float(), rows, constants)
-            values = values.index_add(0, rows, weights * terms[0].evaluate(batch))
+            table_row = None if address == OUTPUT else self._layers[address]
+            batch = Batch(terms, activations[address].float(), rows, constants, table_row, size)
+            term = type(terms[0])
+            values = values.index_add(0, rows, weights * (term.refine(batch) if refining else term.evaluate(batch)))
         return values

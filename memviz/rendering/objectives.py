@@ -9,11 +9,13 @@ Objectives of `lucent.optvis.objectives` run as they are.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from memviz.errors import LayerError, RenderError
@@ -37,24 +39,51 @@ __all__ = [
 ]
 
 # How much of what lies below zero counts. With 0.5 the pictures of ResMem's convolutions reach nearly the means that
-# they reach with 1, and higher peaks (measured in experiments/objectives).
+# they reach with 1, and higher peaks. This and the next three were measured in experiments/objectives.
 INHIBITION = 0.5
+# How much the largest activations count in the last steps, beside the mean.
+PEAKS = 0.5
+# The side of a cell that has one peak, in receptive fields: two, so that neighbouring peaks need not share pixels.
+CELL_FIELDS = 2
+# Of fields as large as the picture, no fewer cells than this in each axis: what excites a unit most is smaller than its
+# field (Luo, Li, Urtasun and Zemel 2016, "Understanding the Effective Receptive Field").
+LEAST_CELLS = 5
+
+
+def excitation(activations: Tensor) -> Tensor:
+    """Activations, of which those below zero count `INHIBITION`."""
+    return torch.where(activations > 0, activations, INHIBITION * activations)
 
 
 class Excitation(UnitObjective):
-    """The mean over positions of a unit's activation, of which inhibition counts half.
+    """The mean of a unit's activation over the positions of the interior, of which inhibition counts half; at the end
+    with its local peaks.
 
-    ``mean(max(a, 0) + min(a, 0) / 2)``. The plain mean of a convolution's signed output cannot draw a
-    filter for edges: over the positions of any edge its answers cancel, and what is left to maximize is
-    the colour of the whole picture. Halving the inhibition, which a ReLU would drop, breaks the tie and,
-    unlike dropping it, blocks no gradient.
+    First ``mean(max(a, 0) + min(a, 0) / 2)``. The plain mean of a convolution's signed output cannot draw a filter for
+    edges: over the positions of any edge its answers cancel, and what is left to maximize is the colour of the whole
+    picture. Halving the inhibition, which a ReLU would drop, breaks the tie and, unlike dropping it, blocks no
+    gradient.
+
+    In the last steps, half of that and half of the same mean over the local peaks: the largest activation of each cell
+    of two receptive fields' side. What a unit wants cannot be everywhere at once, since the fields of neighbouring
+    positions overlap; so the mean alone asks for a compromise, of a filter's colour and not of its pattern.
     """
 
     @staticmethod
     def evaluate(batch: Batch) -> Tensor:
         """See `Term.evaluate`."""
-        maps = batch.maps
-        return torch.where(maps > 0, maps, INHIBITION * maps).mean(dim=(1, 2))
+        return excitation(batch.interior).mean(dim=(1, 2))
+
+    @classmethod
+    def refine(cls, batch: Batch) -> Tensor:
+        """See `Term.refine`."""
+        maps = batch.interior
+        sides = [
+            max(1, min(math.ceil(CELL_FIELDS * field) if field < length else length, length // LEAST_CELLS))
+            for field, length in zip(batch.field, maps.shape[1:], strict=True)
+        ]
+        peaks = F.max_pool2d(maps[:, None], sides).flatten(1)
+        return PEAKS * excitation(peaks).mean(dim=1) + (1 - PEAKS) * excitation(maps).mean(dim=(1, 2))
 
 
 class Channel(UnitObjective):
@@ -75,6 +104,7 @@ class Neuron(UnitObjective):
     """The signed activation of a unit at one position (y, x) of its map, the centre by default."""
 
     position: tuple[int, int] | None = None
+    anywhere: ClassVar[bool] = False
 
     @staticmethod
     def evaluate(batch: Batch) -> Tensor:
@@ -136,6 +166,7 @@ class Score(Term):
     """The network's own single output: the most memorable picture, and with `-Score()` the least."""
 
     address: str = field(default=OUTPUT, init=False)
+    anywhere: ClassVar[bool] = False
 
     def __str__(self) -> str:
         return "score"

@@ -130,15 +130,15 @@ def test_each_setting_changes_the_picture(small):
 
 
 def test_all_units_in_chunks_that_fit(small, calls, monkeypatch):
-    monkeypatch.setattr(engines, "_free_memory", lambda device: 1)
+    monkeypatch.setattr(engines, "free_memory", lambda device: 1)
     images, table = render(small, "body.3", **QUICK)
     assert table["unit"].tolist() == [0, 1, 2, 3, 4]
     assert [unit_numbers(call) for call in calls] == [[0], [1], [2], [3], [4]]
     calls.clear()
-    monkeypatch.setattr(engines, "_free_memory", lambda device: 1e12)
+    monkeypatch.setattr(engines, "free_memory", lambda device: 1e12)
     together = render(small, "body.3", batch_size=2, **QUICK)
     assert [unit_numbers(call) for call in calls] == [[0, 1], [2, 3], [4]]
-    torch.testing.assert_close(together.images, images, rtol=0, atol=1e-4)
+    torch.testing.assert_close(together.images, images, rtol=0, atol=1.01 / 255)  # one level of 8 bits
 
 
 @pytest.mark.parametrize(
@@ -612,7 +612,7 @@ def test_the_published_network(resmem):
     with unchanged(resmem.module.alexnet), undisturbed():
         images, table = render(resmem, "alexnet.conv2", [3, 40], size=64, steps=25)
     start = render(resmem, "alexnet.conv2", [3, 40], size=64, steps=1).table
-    assert (table["value"] > start["value"]).all()
+    assert (table["peak"] > 2 * start["peak"]).all()
     assert (table["peak"] > start["peak"]).all()
     assert images.std() > 0.1
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from memviz.errors import RenderError
 from memviz.models import InputSpec
-from memviz.rendering import Fourier, Pixel, RandomTransforms, RenderConfig
+from memviz.rendering import Fourier, Pixel, RandomTransforms, Refinement, RenderConfig
 from memviz.rendering.engine import Engine
 from memviz.rendering.objectives import Channel, Lucent, Neuron, Score
 
@@ -56,6 +56,8 @@ def differing():
     yield {"parameterization": Fourier(decorrelated=False)}
     yield {"transforms": None}
     yield {"transforms": RandomTransforms(jitter=2)}
+    yield {"refinement": None}
+    yield {"refinement": Refinement(share=0.5)}
     yield {"mixed_precision": False}
 
 
@@ -92,8 +94,12 @@ def test_there_and_back(options):
         ({"parameterization": "fourier"}, "give a table with kind"),
         ({"parameterization": {"kind": "fourier", "sdd": 1}}, "has no 'sdd'"),
         ({"parameterization": {"kind": "fourier", "sd": "a"}}, "parameterization: Expected `float`"),
-        ({"transforms": {"jitter": [8]}}, "transforms: Expected `float`"),
+        ({"transforms": {"jitter": [8]}}, "transforms: Expected `float | null`"),
         ({"transforms": {"jitter": -8}}, "jitter"),
+        ({"refinement": {"share": 1.0}}, "share of a refinement must lie between 0 and 1"),
+        ({"refinement": {"learning_rate": -1}}, "learning_rate must be a number above 0"),
+        ({"refinement": {"shares": 0.3}}, "has no 'shares'"),
+        ({"refinement": True}, "refinement must be a table"),
         ({"transforms": {"jitter": 1e308}}, "jitter"),
         ({"transforms": {"rotate": 1e9}}, "rotate"),
         ({"parameterization": {"kind": []}}, "give a table with kind"),

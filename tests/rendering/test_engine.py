@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -19,7 +21,7 @@ from memviz.rendering.objectives import Channel, Direction, Lucent, Neuron, Scor
 # deep networks rounding grows: up to 0.12 in single pixels of ResNet-152's layer2.3 (mean 0.02) after 128 steps
 # alone against in a batch, with activations equal to 0.3 %.
 SAME = {"rtol": 0, "atol": 1e-4}
-PLAIN = {"parameterization": Pixel(decorrelated=False), "transforms": None, "learning_rate": 0.2}
+PLAIN = {"parameterization": Pixel(decorrelated=False), "transforms": None, "learning_rate": 0.2, "refinement": None}
 
 
 def cosine(a, b):
@@ -112,10 +114,10 @@ def test_an_edge_filter_gets_an_edge(wrapped):
     """Over any edge the plain mean of its answers cancels; excitation finds bars, and answers far above grey's."""
     filters = torch.cat([torch.ones(2), torch.zeros(1), -torch.ones(2)]).expand(1, 3, 5, 5)
     model = wrapped(nn.Sequential(nn.Conv2d(3, 1, 5, padding=2, bias=False)), weights={"0.weight": filters})
-    images, table = render(model, "0", size=24, steps=80)
+    images, _ = render(model, "0", size=24, steps=80, refinement=None)
     across, along = (images.diff(dim=axis).abs().mean() for axis in (3, 2))
-    assert across > 2 * along
-    assert table["peak"].item() > 0.5 * 30  # of what black beside white gives
+    assert across > 1.5 * along
+    assert render(model, "0", size=24, steps=80).table["peak"].item() > 0.85 * 30  # of what black beside white gives
 
 
 def test_value_mean_and_peak_are_what_the_picture_gives(small):
@@ -128,7 +130,9 @@ def test_value_mean_and_peak_are_what_the_picture_gives(small):
             pictures = (images * 255).round().to(torch.uint8)
             inputs = torch.stack([small.inputs.from_pil(as_photograph(each, small.inputs)) for each in pictures])
             inside = small.module.body(small.module.stem(inputs))[:, :, *small.layers["body.3"].interior((32, 32))]
-        halved = torch.where(maps > 0, maps, maps / 2).mean((2, 3)).diag()
+            row = replace(small.layers["body.3"], height=maps.shape[2], width=maps.shape[3])
+            within = maps[:, :, *row.interior((20, 20))]
+        halved = torch.where(within > 0, within, within / 2).mean((2, 3)).diag()
         value = {"excitation": halved, "channel": maps.mean((2, 3)).diag(), "neuron": maps[:, :, 5, 5].diag()}
         np.testing.assert_allclose(table["value"], value[objective], atol=1e-5)
         np.testing.assert_allclose(table["mean"], inside.mean((2, 3)).diag(), atol=1e-5)
@@ -232,7 +236,7 @@ def test_a_picture_does_not_depend_on_the_scale_of_its_unit(wrapped):
 
 
 def test_states(half_dead):
-    images, table = render(half_dead, "2", size=16, steps=60, learning_rate=0.5)
+    images, table = render(half_dead, "2", size=16, steps=60, learning_rate=0.5, refinement=None)
     assert table["state"].tolist() == ["ok", "redirected", "dead", "dead"]
     activation = table["value"].tolist()
     assert activation[0] > 1
@@ -338,7 +342,7 @@ def test_units_of_a_vector(small):
 
 @pytest.mark.parametrize(("free", "expected"), [(1, [1] * 5), (10**12, [5])])
 def test_chunks_fit_into_memory(small, monkeypatch, free, expected):
-    monkeypatch.setattr(engines, "_free_memory", lambda device: free)
+    monkeypatch.setattr(engines, "free_memory", lambda device: free)
     objectives = [Channel("body.3", unit) for unit in range(5)]
     engine = Engine(small, objectives, RenderConfig(size=16, steps=1))
     assert [len(chunk) for chunk in engine.chunks(objectives)] == expected
@@ -351,7 +355,7 @@ def test_memory_is_estimated_by_what_autograd_keeps(small, monkeypatch):
     measured = {size: engine._bytes_per_image for size, engine in engines_.items()}
     assert measured[64] / measured[32] == pytest.approx(4, rel=0.1)
     assert measured[32] >= 4 * (6 * 16 * 16 + 8 * 16 * 16)  # what the ReLUs give
-    monkeypatch.setattr(engines, "_free_memory", lambda device: 3.5 * 2 * measured[32])
+    monkeypatch.setattr(engines, "free_memory", lambda device: 3.5 * 2 * measured[32])
     assert [len(chunk) for chunk in engines_[32].chunks(objectives)] == [3, 2]
 
 
@@ -359,11 +363,11 @@ def test_chunks_keep_pictures_of_one_objective_together(small):
     loss = Lucent(lambda model: model("stem.0").mean(), images=3)
     objectives = [Channel("stem.0", 0), loss, Channel("stem.0", 1), Lucent(loss.objective, images=9), Score()]
     engine = Engine(small, objectives, RenderConfig(size=16, batch_size=4))
-    assert [[o.images for o in chunk] for chunk in engine.chunks(objectives)] == [[1, 3], [1], [9], [1]]
+    assert [[o.images for o in chunk] for chunk in engine.chunks(objectives)] == [[1], [3], [1], [9], [1]]
 
 
-def test_free_memory_is_a_number_of_bytes():
-    assert 2**20 < engines._free_memory(torch.device("cpu")) < 2**50
+def testfree_memory_is_a_number_of_bytes():
+    assert 2**20 < engines.free_memory(torch.device("cpu")) < 2**50
 
 
 # What does not work.
@@ -466,7 +470,7 @@ def test_any_type_of_weights(small, dtype):
 
 def test_the_score_of_the_published_network(resmem):
     """The real thing, at its own size: a picture that it holds for memorable, and one that it does not."""
-    images, _ = render(resmem, objective=[Score(), -Score()], steps=3)
+    images, _ = render(resmem, objective=[Score(), -Score()], steps=6)
     assert images.shape == (2, 3, 227, 227)
     with torch.no_grad():
         most, least = resmem(images).flatten().tolist()

@@ -1,4 +1,5 @@
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ from drawing import render
 from torch import nn
 
 from memviz.errors import LayerError, RenderError
-from memviz.layers import capture
+from memviz.layers import Layer, capture
 from memviz.rendering.lucent import ObjectiveBatch, lucent_names, resolve_lucent
 from memviz.rendering.objectives import (
     Channel,
@@ -32,8 +33,10 @@ def maps(*shape, seed=0):
 
 def values(objectives, activations, names=None):
     count = sum(objective.images for objective in objectives)
-    batch = ObjectiveBatch(objectives, names or {}, torch.device("cpu"))
-    return batch(activations, torch.zeros(count, 3, 8, 8)).tolist()
+    layers = {name: Layer(name, "", 5, 7, 4, None, None, None, None, False) for name in activations if name}
+    model = SimpleNamespace(layers=layers, device=torch.device("cpu"))
+    batch = ObjectiveBatch(objectives, model, names or {})
+    return batch(activations, torch.zeros(count, 3, 8, 8), (8, 8)).tolist()
 
 
 def test_values_equal_their_definitions():
@@ -240,7 +243,7 @@ def test_lucents_objective_improves(small, name):
     objective = Lucent(make(), images=images)
     reached = [
         render(
-            small, objective=objective, size=32, steps=steps, transforms=None, learning_rate=0.02
+            small, objective=objective, size=32, steps=steps, transforms=None, learning_rate=0.02, refinement=None
         ).table["value"].sum()
         for steps in (1, 12)
     ]  # fmt: skip
