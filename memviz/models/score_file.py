@@ -7,8 +7,11 @@ import json
 import os
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from memviz.artefacts import Manifest, claim, locked, partial_folder
 from memviz.files import check_file, replacing
@@ -91,7 +94,11 @@ def _read_rows(path: Path) -> list[tuple[str, float, list[int]]]:
     if len(whole) < len(content):
         with path.open("r+b") as file:
             file.truncate(len(whole))
-    return [(path, score, state) for path, score, state in map(json.loads, whole.splitlines())]
+    rows = []
+    for line in whole.splitlines():
+        with suppress(msgspec.MsgspecError):  # a line that is damaged, or has no number, is scored again
+            rows.append(msgspec.json.decode(line, type=tuple[str, float, list[int]]))
+    return rows
 
 
 def _write_table(table: pd.DataFrame, out: Path) -> None:

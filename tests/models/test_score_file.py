@@ -1,4 +1,3 @@
-import json
 import os
 
 import pandas as pd
@@ -83,11 +82,15 @@ def test_a_killed_pass_is_continued_and_its_torn_line_is_not_read(photos, tmp_pa
     out, rows = tmp_path / "scores.csv", tmp_path / "scores.csv.partial/rows.jsonl"
     with pytest.raises(KeyboardInterrupt):
         score_to_csv(brightness(), photos, out, batch_size=1)
-    rows.write_bytes(rows.read_bytes() + b'["photos/2.pn')
+    damaged = b'["2.png", NaN, [1, 2]]\nnonsense\n[3]\n\xff\n["photos/2.pn'
+    rows.write_bytes(rows.read_bytes() + damaged)
     stops.after = 4
     with pytest.raises(KeyboardInterrupt):
         score_to_csv(brightness(), photos, out, batch_size=1)
-    assert len([json.loads(line) for line in rows.read_text().splitlines()]) == 4
+    assert len(stops.scored) == 4
+    stops.after = None
+    assert score_to_csv(brightness(), photos, out)["memorability"].tolist() == pytest.approx(EXPECTED)
+    assert len(stops.scored) == 6
 
 
 def test_a_photograph_that_was_changed_meanwhile_is_scored_again(photos, tmp_path, stops):
