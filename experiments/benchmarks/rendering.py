@@ -4,8 +4,8 @@
 
 Writes a table for this folder's README to standard output. Lucent draws `--units` units a layer, one
 after the other, as it does; memviz draws 16 together, those among them, as a user would. Each
-picture is judged on the plain network at the scale at which its tool optimizes it: lucent's at
-227 px, since it runs the whole network, memviz's at 128 px.
+picture is judged on the plain network at 227 px, the network's input: lucent's as it is, since it
+runs the whole network, memviz's 128 px repeated.
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ import time
 import warnings
 from importlib import metadata
 from pathlib import Path
+from unittest import mock
 
 import torch
 from torch import Tensor
 
 import memviz
 from memviz.layers import ChannelsLast, private_copy, truncate
-from memviz.rendering import RenderConfig, objectives
-from memviz.rendering.engine import PATIENCE, Engine
+from memviz.rendering import RenderConfig, ascent, objectives
+from memviz.rendering.engine import Engine
+from memviz.rendering.measure import as_inputs
 
 LAYERS = ("alexnet.conv4", "resnet.layer2.3", "resnet.layer3.20")
 TOGETHER = 16
@@ -62,17 +64,17 @@ def draw_with_lucent(module: torch.nn.Module, layer: str, unit: int, steps: int)
     return seconds, picture[0]
 
 
-def step_over_bare(model: memviz.Model, layer: str, steps: int) -> list[float]:
-    """Median seconds, taken in turns, of an engine step and of bare forward and backward passes.
+def step_over_bare(model: memviz.Model, layer: str, units: list[int], steps: int) -> list[float]:
+    """Median seconds, taken in turns, of an engine step at 128 px and of bare forward and backward passes.
 
     The bare passes are of the truncated network as the model has it, and of the engine's own copy, in
     which batch norms are folded and the local response normalization is quicker.
     """
-    wanted = [objectives.excitation(layer, unit) for unit in range(TOGETHER)]
-    engine = Engine(model, wanted, RenderConfig(steps=steps))
+    wanted = [objectives.Excitation(layer, unit) for unit in units]
+    engine = Engine(model, wanted, RenderConfig(steps=steps, refinement=None))
     networks = (ChannelsLast(truncate(private_copy(model.module), [layer])), engine._network)
-    picture = torch.rand(TOGETHER, 3, *engine.size).contiguous(memory_format=torch.channels_last).requires_grad_()
-    rows = torch.arange(TOGETHER)
+    picture = torch.rand(len(units), 3, *engine.size).contiguous(memory_format=torch.channels_last).requires_grad_()
+    rows = torch.arange(len(units))
     times: list[list[float]] = [[], [], []]
 
     def after_a_step(count: int = 1) -> None:
@@ -80,14 +82,15 @@ def step_over_bare(model: memviz.Model, layer: str, steps: int) -> list[float]:
         times[0].append(time.perf_counter() - start)
         for network, found in zip(networks, times[1:], strict=True):
             start = time.perf_counter()
-            torch.autograd.grad(network(picture)[layer][rows, rows].mean(), picture)
+            torch.autograd.grad(network(picture)[layer][rows, units].mean(), picture)
             found.append(time.perf_counter() - start)
         start = time.perf_counter()
 
     start = time.perf_counter()
-    engine._optimized(wanted, after_a_step)
+    with mock.patch.object(ascent, "GAIN", -1.0):  # nobody leaves
+        engine._optimize(wanted, after_a_step)
     # The first steps also look for units that no gradient reaches.
-    return [statistics.median(found[PATIENCE:]) for found in times]
+    return [statistics.median(found[ascent.PATIENCE :]) for found in times]
 
 
 def main() -> None:
@@ -104,10 +107,10 @@ def main() -> None:
     drawn, steps = [], []
     for layer in arguments.layers:
         start = time.perf_counter()
-        images, _ = memviz.render(model, layer, range(TOGETHER), config=RenderConfig(steps=arguments.steps))
+        images, table = memviz.render(model, layer, range(TOGETHER), config=RenderConfig(steps=arguments.steps))
         ours = (time.perf_counter() - start) / TOGETHER
         for unit in range(arguments.units):
-            mean, peak = reached(model.module, layer, unit, images[unit])
+            mean, peak = reached(model.module, layer, unit, as_inputs(images[unit][None], model.inputs)[0])
             row = f"| {layer}:{unit} | {ours:.2f} | {mean:.4f} | {peak:.4f} |"
             if arguments.lucent_steps:
                 seconds, picture = draw_with_lucent(model.module, layer, unit, arguments.lucent_steps)
@@ -115,17 +118,20 @@ def main() -> None:
                 row += f" {seconds:.1f} | {lucent_mean:.4f} | {lucent_peak:.4f} | {seconds / ours:.0f}x |"
             drawn.append(row)
             print(row, flush=True)
-        engine, bare, own = (1000 * seconds / TOGETHER for seconds in step_over_bare(model, layer, arguments.turns))
+        live = table["unit"][table["state"] == "ok"].tolist()
+        medians = step_over_bare(model, layer, live, arguments.turns)
+        engine, bare, own = (1000 * seconds / len(live) for seconds in medians)
         steps.append(f"| {layer} | {engine:.2f} | {bare:.2f} | {engine / bare:.2f} | {own:.2f} | {engine / own:.2f} |")
         print(steps[-1], flush=True)
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("memviz", "torch", "torch-lucent"))
     cpu = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
     machine = f"{cpu[0] if cpu else platform.processor()}, {torch.get_num_threads()} threads, {platform.system()}"
     print(f"\n{machine}; Python {platform.python_version()}, {versions}.")
-    print(f"memviz {arguments.steps} steps at 128 px, lucent {arguments.lucent_steps} steps at {LUCENT_SIZE} px.\n")
+    print(f"memviz {arguments.steps} steps, the first at 128 px and the last at 227;", end=" ")
+    print(f"lucent {arguments.lucent_steps} at {LUCENT_SIZE} px.\n")
     print("| unit | memviz s | mean | peak | lucent s | mean | peak | faster |\n|---|---|---|---|---|---|---|---|")
     print("\n".join(drawn))
-    print(f"\n| layer, batch {TOGETHER}, ms a unit | engine step | bare | ratio | bare, engine's copy | ratio |")
+    print(f"\n| layer, up to {TOGETHER} units, ms a unit | engine step | bare | ratio | bare, engine's copy | ratio |")
     print("|---|---|---|---|---|---|")
     print("\n".join(steps))
 

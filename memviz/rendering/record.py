@@ -30,7 +30,7 @@ class RenderRecord:
         value: of the objective, on the finished picture, at the picture's own size.
         mean, peak: of the unit, as `memviz.layers.unit` defines them; None where there is none.
         position: (y, x) in the unit's map where the peak lies.
-        steps: of the optimizer.
+        steps: of the optimizer, at most.
         seed: that was given; the picture's own is made from it and the objective.
         state: see `State`.
         file: its name in the folder where it is saved, None before; a picture that shows nothing has no file there.
