@@ -18,7 +18,13 @@ from memviz.training.module import Regression
 
 CPU = Runtime(accelerator="cpu")
 SETTINGS = TrainConfig(
-    recipe="paper", epochs=3, batch_size=8, learning_rate=0.3, patience=10, fractions=(0.6, 0.2, 0.2)
+    recipe="paper",
+    initialization="he",
+    epochs=3,
+    batch_size=8,
+    learning_rate=0.3,
+    patience=10,
+    fractions=(0.6, 0.2, 0.2),
 )
 HERE = Path(__file__).parent
 
@@ -73,7 +79,7 @@ from memviz.training.module import Regression
 
 registry.ARCHITECTURES.update(TOYS)
 folder, out = sys.argv[1:3]
-settings = dict(recipe="paper", epochs=5, batch_size=8, learning_rate=0.3, patience=10, fractions=(0.6, 0.2, 0.2))
+settings = {dict(SETTINGS.to_dict(), epochs=5)!r}
 """
 
 

@@ -65,6 +65,6 @@ def warn_still(moved: Mapping[str, float], branches: Iterable[str], stacklevel: 
             warnings.warn(
                 f"The branch {branch} has hardly moved from its random start: half of its layers by less than "
                 f"{max(middle, 0.0001):.2%} of their norm. Its filters are random ones. Train longer, with a larger "
-                "learning_rate, or with another recipe.",
+                "learning_rate, another recipe, or initialization=normalized.",
                 stacklevel=stacklevel,
             )
