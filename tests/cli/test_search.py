@@ -69,7 +69,7 @@ def test_scores_of_a_teacher(memviz, tiny, photos, scored, tmp_path):
 
 
 def test_where_no_trial_finished(memviz, tiny, scored, tmp_path):
-    data = ("--data", f"csv={scored}", "--out", tmp_path / "out", *QUICK, "--set", "epochs=4")
+    data = ("--data", f"csv={scored}", "--out", tmp_path / "out", *QUICK, "--set", "epochs=4", "--set", "recipe=paper")
     done = memviz("search", tiny, *data, "--trials", 1, "--learning-rate", "1e38:1e38", "--momentum", ".9:.9")
     assert done.code == 1
     assert "All 1 trials failed. Give a new --out, and --learning-rate with a lower end than 1e+38" in done.err
