@@ -63,9 +63,8 @@ class FieldTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        inputs = [
-            (tensor, field) for tensor in _find_tensors([*args, *kwargs.values()]) if (field := self._look_up(tensor))
-        ]
+        given = list(_find_tensors([*args, *kwargs.values()]))
+        inputs = [(tensor, field) for tensor in given if (field := self._look_up(tensor))]
         out = func(*args, **kwargs)
         name = func.overloadpacket.__name__
         # `zeros_like` and `new_zeros` use a tensor's shape, not its values.
@@ -74,7 +73,7 @@ class FieldTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
             operation = Operation(func, dict(zip(names, args, strict=False)) | kwargs, inputs)
             permuted = _is_channels_last(operation, any(self.channels_last(tensor) for tensor, _ in inputs))
             for tensor in _find_tensors(out):
-                self._remember(tensor, operation.output(tensor))
+                self._remember(tensor, operation.output(tensor), any(tensor is each for each in given))
                 if permuted:
                     self._channels_last.add(id(tensor))
             if operation.name == "add" and len(inputs) == 2 and inputs[0][0].shape == inputs[1][0].shape:
@@ -93,10 +92,11 @@ class FieldTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         found = TensorField(written.rows, written.columns, axes) if axes else WHOLE_PICTURE
         return found.merge(field if _match_axes(tensor, other, field) else WHOLE_PICTURE for field, other in more)
 
-    def _remember(self, tensor: Tensor, field: TensorField) -> None:
+    def _remember(self, tensor: Tensor, field: TensorField, in_place: bool = False) -> None:
+        changed = in_place and self._look_up(tensor) != field
         sharing = self._known.setdefault(_identify_storage(tensor), {})
-        if id(tensor) in sharing and sharing[id(tensor)][0] != field:
-            # An in-place operation, which also changes the tensors that share the memory.
+        if changed:
+            # So have the tensors that share the memory.
             for key, (old, other) in sharing.items():
                 aligned = old is not WHOLE_PICTURE and _match_axes(other, tensor, field) == old.axes
                 sharing[key] = (old.merge([field]) if aligned else WHOLE_PICTURE), other

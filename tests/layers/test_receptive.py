@@ -296,3 +296,15 @@ def test_tracker_knows_only_what_comes_from_the_picture():
     assert tracker.field(other) is None
     assert tracker.field(own) == (Interval(), Interval())
     assert not math.isinf(tracker.field(own)[0].high)
+
+
+def test_writing_through_an_older_view_changes_what_shares_its_memory():
+    picture = torch.zeros(1, 4, 8, 8)
+    out = torch.zeros(1, 4, 8, 8)
+    first, second = out[:, :2], out[:, 2:]
+    with FieldTracker(picture) as tracker:
+        first.copy_(picture[:, :2])
+        between = out[:, 1:3]
+        assert tracker.field(between)[0] == Interval()
+        second.copy_(F.avg_pool2d(picture, 3, 1, 1)[:, :2])
+    assert tracker.field(between)[0] == tracker.field(out)[0] == Interval(1.0, -1.0, 1.0)
