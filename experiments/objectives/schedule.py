@@ -71,10 +71,9 @@ def main() -> None:
         shares = ""
         if layer in ("alexnet.conv1", "resnet.conv1"):
             optimum = known_optimum(model.module.get_submodule(layer))[: len(units)]
-            able = optimum > 1e-3
-            shares = (
-                f"{np.median((peaks / optimum)[able]):.3f}, {np.median((peaks_before / optimum[few])[able[few]]):.3f}"
-            )
+            able, few_able = optimum > 1e-3, optimum[few] > 1e-3
+            share, share_before = peaks[able] / optimum[able], peaks_before[few_able] / optimum[few][few_able]
+            shares = f"{np.median(share):.3f}, {np.median(share_before):.3f}"
         means = now.table["mean"].to_numpy()[few] / before.table["mean"].to_numpy()
         wins = f"{int((peaks > best)[live].sum())} of {live.sum()}"
         print(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,8 +15,15 @@ from memviz.layers import ChannelsLast, fold_batch_norms, private_copy, replace_
 from memviz.models import Model
 from memviz.progress import Advance
 from memviz.rendering.ascent import Values, ascend
-from memviz.rendering.config import RenderConfig
-from memviz.rendering.lucent import Lucent, ObjectiveBatch, lucent_names, resolve_lucent
+from memviz.rendering.config import Refinement, RenderConfig
+from memviz.rendering.lucent import (
+    Lucent,
+    ObjectiveBatch,
+    asks_for_no_place,
+    lucent_names,
+    resolve_lucent,
+    rows_of,
+)
 from memviz.rendering.measure import as_inputs, measure
 from memviz.rendering.memory import bytes_kept, free_memory
 from memviz.rendering.objective import OUTPUT, Objective
@@ -59,17 +65,6 @@ def needs_whole(model: Model, objectives: Sequence[Objective | Lucent]) -> bool:
     """Whether an objective looks at what needs the network's own input size, as the score or a vector's unit."""
     addresses = {term.address for o in objectives if isinstance(o, Objective) for _, term in o.terms}
     return any(address == OUTPUT or model.layers[address].receptive_field is None for address in addresses)
-
-
-def asks_for_no_place(objective: Objective | Lucent) -> bool:
-    """Whether what an objective wants may lie anywhere in the picture; of lucent's, nobody knows."""
-    return isinstance(objective, Objective) and all(term.anywhere for _, term in objective.terms)
-
-
-def _groups(objectives: Sequence[Objective | Lucent]) -> list[range]:
-    """The rows of each objective's pictures."""
-    ends = list(itertools.accumulate(objective.images for objective in objectives))
-    return [range(end - objective.images, end) for end, objective in zip(ends, objectives, strict=True)]
 
 
 class Engine:
@@ -160,21 +155,30 @@ class Engine:
         return max(bytes_kept(self._forward, pictures, self._network) for pictures in seen)
 
     def chunks(self, objectives: Sequence[Objective | Lucent]) -> Iterator[list[Objective | Lucent]]:
-        """The objectives in batches that fit into memory, and are seen alike."""
+        """The objectives in batches that fit into memory, and are drawn in the same way."""
         # Gradients and the optimizer take about as much again as what autograd keeps.
         fit = max(1, int(free_memory(self.device) // (2 * self._bytes_per_image + 1)))
         most = min(fit, self.config.batch_size or MOST_IMAGES.get(self.device.type, 16))
         chunk: list[Objective | Lucent] = []
         images = 0
         for objective in objectives:
-            unlike = chunk and asks_for_no_place(objective) != asks_for_no_place(chunk[0])
-            if chunk and (unlike or images + objective.images > most):
+            if chunk and (self._way(objective) != self._way(chunk[0]) or images + objective.images > most):
                 yield chunk
                 chunk, images = [], 0
             chunk.append(objective)
             images += objective.images
         if chunk:
             yield chunk
+
+    def _pace(self, objective: Objective | Lucent) -> float:
+        """By how much a picture is refined faster; what wants several layers, by the slowest."""
+        terms = objective.terms if isinstance(objective, Objective) else ()
+        fields = [None if not each.address else self.model.layers[each.address].receptive_field for _, each in terms]
+        return min((Refinement.pace(field and max(field)) for field in fields), default=1.0)
+
+    def _way(self, objective: Objective | Lucent) -> tuple[bool, float]:
+        """What must be the same for pictures that are drawn together."""
+        return asks_for_no_place(objective), self._pace(objective)
 
     def draw(
         self, objectives: Sequence[Objective | Lucent], advance: Advance = lambda count=1: None
@@ -190,7 +194,7 @@ class Engine:
             states: list[State] = ["ok"] * len(alive)
             blocked: list[Objective | Lucent] = []
             rows: list[int] = []
-            for objective, own in zip(objectives, _groups(objectives), strict=True):
+            for objective, own in zip(objectives, rows_of(objectives), strict=True):
                 # Pictures that share an objective are drawn again together.
                 if not all(alive[place] for place in own):
                     blocked.append(objective)
@@ -210,7 +214,7 @@ class Engine:
         self, objectives: Sequence[Objective | Lucent], advance: Advance, redirect: bool = False
     ) -> tuple[Tensor, list[bool]]:
         """Parameters (N, ...), and whether an unredirected gradient reached each picture."""
-        generators, groups = self._generators(objectives), _groups(objectives)
+        generators, groups = self._generators(objectives), rows_of(objectives)
         start = torch.stack([self.config.parameterization.start(self.size, generator) for generator in generators])
         parameters, reached = self._explore(objectives, start.to(self.device), generators, redirect, advance)
         last = [group for group, rows in enumerate(groups) if reached[rows.start : rows.stop].all()]
@@ -229,7 +233,7 @@ class Engine:
         advance: Advance,
     ) -> tuple[Tensor, Tensor]:
         """The first steps, on pictures through random transforms."""
-        config, transforms, groups = self.config, self.config.transforms, _groups(objectives)
+        config, transforms, groups = self.config, self.config.transforms, rows_of(objectives)
         steps = config.steps - config.refining_steps
         # Lucid's 16 steps leave many units of deep layers behind their ReLU; redirection does nothing to a
         # sample that is free, so it may last.
@@ -271,8 +275,9 @@ class Engine:
 
             return values
 
-        rates = [self.config.refinement.learning_rate * (1 - step / steps) for step in range(steps)]
-        return ascend(start, rates, _groups(objectives), view, 0, advance)[0]
+        rate = self.config.refinement.learning_rate * self._pace(objectives[0])
+        rates = [rate * (1 - step / steps) for step in range(steps)]
+        return ascend(start, rates, rows_of(objectives), view, 0, advance)[0]
 
     def _generators(self, objectives: Sequence[Objective | Lucent]) -> list[Generator]:
         names = []

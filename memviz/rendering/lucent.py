@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -48,6 +49,17 @@ def resolve_lucent(name: str, names: Mapping[str, str]) -> str:
     return names[name]
 
 
+def asks_for_no_place(objective: Objective | Lucent) -> bool:
+    """Whether what an objective wants may lie anywhere in the picture; of lucent's, nobody knows."""
+    return isinstance(objective, Objective) and all(term.anywhere for _, term in objective.terms)
+
+
+def rows_of(objectives: Sequence[Objective | Lucent]) -> list[range]:
+    """The rows of each objective's pictures."""
+    ends = list(itertools.accumulate(objective.images for objective in objectives))
+    return [range(end - objective.images, end) for end, objective in zip(ends, objectives, strict=True)]
+
+
 class ObjectiveBatch:
     """Evaluates one objective for each picture of a batch, all of a class at a layer at once.
 
@@ -61,14 +73,12 @@ class ObjectiveBatch:
         self._names = names
         self._lucent: list[tuple[slice, Lucent]] = []
         own: list[tuple[int, Objective]] = []
-        row = 0
-        for objective in objectives:
+        for objective, rows in zip(objectives, rows_of(objectives), strict=True):
             if isinstance(objective, Lucent):
-                self._lucent.append((slice(row, row + objective.images), objective))
+                self._lucent.append((slice(rows.start, rows.stop), objective))
             else:
-                own.append((row, objective))
-            row += objective.images
-        self.count = row
+                own.append((rows.start, objective))
+        self.count = sum(objective.images for objective in objectives)
         self._own = Evaluation(own, model.layers, model.device)
 
     def __call__(

@@ -1,4 +1,5 @@
 import pytest
+import torch
 from tiny import Toy
 
 from memviz.models import InputSpec, registry
@@ -17,3 +18,18 @@ def toy(monkeypatch):
 
     register()
     return register
+
+
+@pytest.fixture
+def trained():
+    network = Toy()
+    generator = torch.Generator().manual_seed(1)
+    for tensor in network.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.uniform_(0.1, 1, generator=generator)
+    return network
+
+
+@pytest.fixture
+def state(trained):
+    return trained.state_dict()

@@ -4,6 +4,7 @@ from helpers import one_thread as one_thread
 from torch import nn
 
 from memviz.models import InputSpec, wrap
+from memviz.rendering import engine as engines
 
 
 @pytest.fixture
@@ -55,3 +56,17 @@ def half_dead(wrapped):
         "2.bias": [0.0, 0.0, 0.0, 0.0],
     }
     return wrapped(module, size=16, weights=weights)
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """The objectives of each batch that the engine draws."""
+    calls = []
+    draw = engines.Engine.draw
+
+    def counted(self, objectives, *args):
+        calls.append([str(objective) for objective in objectives])
+        return draw(self, objectives, *args)
+
+    monkeypatch.setattr(engines.Engine, "draw", counted)
+    return calls

@@ -2,12 +2,6 @@ import gc
 import inspect
 import io
 import json
-import os
-import resource
-import signal
-import subprocess
-import sys
-import time
 import weakref
 from dataclasses import asdict, replace
 
@@ -15,42 +9,21 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from drawing import render
+from drawing import QUICK, render, unit_numbers
 from helpers import freed_at_once, unchanged, undisturbed
 from PIL import Image
 from tiny import DataDependent
 from torch import nn
 
 import memviz
-from memviz.errors import LayerError, RenderError, StoreError
+from memviz.errors import LayerError, RenderError
 from memviz.models import InputSpec
 from memviz.rendering import Fourier, Pixel, RandomTransforms, RenderConfig, Renders, load_renders
 from memviz.rendering import engine as engines
 from memviz.rendering.measure import as_photograph
 from memviz.rendering.objective import UNIT_OBJECTIVES
 from memviz.rendering.objectives import Channel, Score, UnitObjective
-from memviz.rendering.store import SavedRenders, from_pil
-
-QUICK = {"size": 16, "steps": 3}
-
-
-@pytest.fixture
-def calls(monkeypatch):
-    """The objectives of each batch that the engine draws."""
-    calls = []
-    draw = engines.Engine.draw
-
-    def counted(self, objectives, *args):
-        calls.append([str(objective) for objective in objectives])
-        return draw(self, objectives, *args)
-
-    monkeypatch.setattr(engines.Engine, "draw", counted)
-    return calls
-
-
-def unit_numbers(call):
-    return [int(name.rstrip(")").rpartition(":")[2]) for name in call]
-
+from memviz.rendering.store import from_pil
 
 # What is returned.
 
@@ -213,225 +186,6 @@ def test_a_classifier_has_no_score(wrapped):
         render(model, objective=Score(), **QUICK)
 
 
-# On disk.
-
-
-def test_to_disk_and_back(half_dead, tmp_path):
-    options = {"size": 16, "steps": 40, "learning_rate": 0.5}
-    in_memory = render(half_dead, "2", **options)
-    written = render(half_dead, "2", out=tmp_path, **options)
-    read = render(half_dead, "2", out=tmp_path, **options)
-    pd.testing.assert_frame_equal(written.table, in_memory.table)
-    pd.testing.assert_frame_equal(read.table, in_memory.table)
-    assert torch.equal(read.images, written.images)
-    assert read.images.dtype == torch.float32
-    assert read.images.is_contiguous()
-    drawn = torch.tensor([state != "dead" for state in in_memory.table["state"]])
-    assert drawn.tolist() == [True, True, False, False]
-    assert torch.equal(read.images, in_memory.images)
-    assert read.records == written.records == in_memory.records
-    assert not read.manifest.differences(in_memory.manifest)
-    assert sorted(path.name for path in (tmp_path / "2").iterdir()) == [
-        ".lock", "2-0000.png", "2-0001.png", "contact_sheet.png", "manifest.json", "records.json",
-    ]  # fmt: skip
-    assert [path.name for path in tmp_path.iterdir()] == ["2"]
-
-
-def test_a_dead_unit_is_recorded_and_not_drawn_again(half_dead, tmp_path, calls):
-    for _ in range(2):
-        renders = render(half_dead, "2", [2], out=tmp_path, **QUICK)
-    assert len(calls) == 1
-    assert renders.table["state"].tolist() == ["dead"]
-    assert renders.images.shape == (1, 3, 16, 16)
-    assert not list(tmp_path.rglob("2-*.png"))
-
-
-def test_running_again_draws_only_what_is_missing(small, tmp_path, calls):
-    first = render(small, "body.3", [3, 1], out=tmp_path, **QUICK)
-    stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    again = render(small, "@3", [1, 3], out=tmp_path, **QUICK)
-    assert [unit_numbers(call) for call in calls] == [[3, 1]]
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == stamps
-    assert again.table["unit"].tolist() == [1, 3]
-    assert torch.equal(again.images, first.images.flip(0))
-    everything = render(small, "body.3", out=tmp_path, **QUICK)
-    assert [unit_numbers(call) for call in calls] == [[3, 1], [0, 2, 4]]
-    assert everything.table["unit"].tolist() == [0, 1, 2, 3, 4]
-    assert sorted(load_renders(tmp_path / "body.3").units) == [0, 1, 2, 3, 4]
-
-
-def test_a_deleted_picture_is_drawn_again(small, tmp_path, calls):
-    first = render(small, "body.3", [1, 3], out=tmp_path, **QUICK)
-    (tmp_path / "body.3/body.3-0003.png").unlink()
-    again = render(small, "body.3", [1, 3], out=tmp_path, **QUICK)
-    assert [unit_numbers(call) for call in calls] == [[1, 3], [3]]
-    torch.testing.assert_close(again.images, first.images, rtol=0, atol=1.1 / 255)
-
-
-def test_a_damaged_picture_is_a_clear_error(small, tmp_path):
-    render(small, "body.3", [1], out=tmp_path, **QUICK)
-    (tmp_path / "body.3/body.3-0001.png").write_bytes(b"\x89PNG")
-    with pytest.raises(StoreError, match=r"body\.3-0001\.png is damaged.*Delete it and render again"):
-        render(small, "body.3", [1], out=tmp_path, **QUICK)
-
-
-def test_each_layer_has_its_folder(small, tmp_path):
-    for layer in ("body.3", "stem.0"):
-        render(small, layer, 0, out=tmp_path, **QUICK)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["body.3", "stem.0"]
-    assert load_renders(tmp_path / "stem.0").manifest.config["layer"] == "stem.0"
-
-
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [
-        ({"size": 17}, r"config\.size 16, not 17"),
-        ({"steps": 4}, r"config\.steps 3, not 4"),
-        ({"seed": 1}, "seed 0, not 1"),
-        ({"parameterization": Pixel()}, r"config\.parameterization"),
-        ({"transforms": None}, r"config\.transforms"),
-        ({"objective": "neuron"}, r"config\.objective"),
-        ({"learning_rate": 0.2}, r"config\.learning_rate"),
-    ],
-)
-def test_other_settings_are_refused(small, tmp_path, calls, changed, message):
-    render(small, "body.3", 0, out=tmp_path, **QUICK)
-    with pytest.raises(StoreError, match=message):
-        render(small, "body.3", [0, 1], out=tmp_path, **QUICK | changed)
-    assert len(calls) == 1
-    assert sorted(load_renders(tmp_path / "body.3").units) == [0]
-
-
-def test_another_batch_size_is_welcome(small, tmp_path, calls):
-    render(small, "body.3", 0, out=tmp_path, **QUICK)
-    render(small, "body.3", [0, 1], out=tmp_path, batch_size=1, **QUICK)
-    assert [unit_numbers(call) for call in calls] == [[0], [1]]
-
-
-def test_other_weights_are_refused(small, tmp_path):
-    render(small, "body.3", 0, out=tmp_path, **QUICK)
-    with torch.no_grad():
-        small.module.head[2].bias += 1e-6
-    with pytest.raises(StoreError, match="other weights"):
-        render(small, "body.3", 0, out=tmp_path, **QUICK)
-
-
-def test_a_damaged_manifest_is_a_clear_error(small, tmp_path):
-    render(small, "body.3", 0, out=tmp_path, **QUICK)
-    (tmp_path / "body.3/manifest.json").write_text('{"kind": ')
-    with pytest.raises(StoreError, match=r"manifest\.json is damaged"):
-        render(small, "body.3", 0, out=tmp_path, **QUICK)
-
-
-def test_a_file_as_out_is_refused_before_the_work(small, tmp_path, calls):
-    (tmp_path / "out").write_text("")
-    with pytest.raises(StoreError, match="out is a file"):
-        render(small, "body.3", 0, out=tmp_path / "out", **QUICK)
-    assert not calls
-
-
-def test_many_pictures_need_few_open_files(wrapped, tmp_path):
-    model = wrapped(nn.Sequential(nn.Conv2d(3, 60, 1)))
-    render(model, "0", size=4, steps=1, out=tmp_path)
-    (tmp_path / "0/contact_sheet.png").unlink()
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 20, limits[1]))
-    try:
-        images, _ = render(model, "0", size=4, steps=1, out=tmp_path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-    assert len(images) == 60
-    assert (tmp_path / "0/contact_sheet.png").is_file()
-
-
-# Interrupted.
-
-
-class Stop(BaseException):
-    """Stands in for KeyboardInterrupt, which pytest treats as its own."""
-
-
-@pytest.mark.parametrize("interruption", [KeyboardInterrupt, Stop, RuntimeError])
-def test_what_was_finished_is_kept(small, tmp_path, monkeypatch, interruption):
-    draw = engines.Engine.draw
-
-    def interrupted(self, objectives, advance):
-        if unit_numbers(map(str, objectives)) == [4]:
-            self._optimize(objectives, advance)
-            raise interruption
-        return draw(self, objectives, advance)
-
-    monkeypatch.setattr(engines.Engine, "draw", interrupted)
-    with unchanged(small.module), undisturbed(), pytest.raises(interruption):
-        render(small, "body.3", out=tmp_path, batch_size=2, **QUICK)
-    assert sorted(load_renders(tmp_path / "body.3").units) == [0, 1, 2, 3]
-    monkeypatch.setattr(engines.Engine, "draw", draw)
-    renders = render(small, "body.3", out=tmp_path, batch_size=2, **QUICK)
-    uninterrupted = render(small, "body.3", batch_size=2, **QUICK)
-    pd.testing.assert_frame_equal(renders.table, uninterrupted.table)
-    assert (renders.images - uninterrupted.images).abs().max() <= 0.5 / 255 + 1e-6
-    assert not [path for path in tmp_path.rglob("*") if "writing" in path.name]
-
-
-def test_an_interruption_before_the_contact_sheet_is_made_good(small, tmp_path, monkeypatch):
-    """Also where an older sheet lies there."""
-    render(small, "body.3", [0, 1], out=tmp_path, **QUICK)
-    sheet = tmp_path / "body.3/contact_sheet.png"
-    of_two = sheet.read_bytes()
-
-    def interrupted(*_):
-        raise Stop
-
-    with monkeypatch.context() as patch:
-        patch.setattr("memviz.rendering.store.contact_sheet", interrupted)
-        with pytest.raises(Stop):
-            render(small, "body.3", out=tmp_path, **QUICK)
-    assert sheet.read_bytes() == of_two
-    render(small, "body.3", out=tmp_path, **QUICK)
-    with Image.open(sheet) as of_five, Image.open(io.BytesIO(of_two)) as before:
-        assert of_five.height > before.height
-
-
-KILLED = """
-import torch
-from torch import nn
-import memviz
-torch.set_num_threads(1)
-torch.manual_seed(0)
-model = memviz.wrap(nn.Sequential(nn.Conv2d(3, 150, 3)), memviz.InputSpec(size=(32, 32)))
-renders = memviz.render(model, "0", out="out", config=memviz.RenderConfig(size=64, steps=2, batch_size=2))
-print(len(renders), renders.table["state"].eq("ok").all())
-"""
-
-
-def test_killed_in_the_middle(tmp_path):
-    """Whatever is there after SIGKILL is whole, and the same command finishes."""
-    folder = tmp_path / "out/0"
-    process = subprocess.Popen([sys.executable, "-c", KILLED], cwd=tmp_path, start_new_session=True)
-    until = time.monotonic() + 60
-    while not (folder / "0-0009.png").exists():
-        assert process.poll() is None
-        assert time.monotonic() < until
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    saved = load_renders(folder)
-    assert 8 <= len(saved.units) < 150
-    pictures = list(folder.glob("0-*.png"))
-    assert len(pictures) >= len(saved.units)
-    for path in pictures:
-        with Image.open(path) as image:
-            image.load()
-            assert image.size == (64, 64)
-    stamp = saved.path(saved.units[0]).stat().st_mtime_ns
-    again = subprocess.run(
-        [sys.executable, "-c", KILLED], cwd=tmp_path, capture_output=True, text=True, timeout=100, check=True
-    )
-    assert again.stdout == "150 True\n"
-    assert saved.path(saved.units[0]).stat().st_mtime_ns == stamp
-    assert len(load_renders(folder).units) == 150
-
-
 # Looking at them.
 
 
@@ -454,56 +208,10 @@ def test_a_sheet_of_units_and_of_free_objectives(small, half_dead):
     assert (0xF1, 0xF1, 0xEF) in colours  # the tile of the dead
 
 
-def test_save_writes_pictures_sheet_and_manifest(half_dead, tmp_path):
-    renders = render(half_dead, objective=[Channel("2", 0), Channel("2", 2)], **QUICK)
-    folder = renders.save(tmp_path / "a/b")
-    assert sorted(path.name for path in folder.iterdir()) == [
-        ".lock", "0000.png", "contact_sheet.png", "manifest.json", "records.json",
-    ]  # fmt: skip
-    with Image.open(folder / "0000.png") as image:
-        assert np.array_equal(np.asarray(image), np.asarray(renders.pil()[0]))
-    loaded = load_renders(folder)
-    assert loaded.manifest.weights == half_dead.fingerprint()
-    assert [(r.file, r.state, r.objective) for r in loaded.records] == [
-        ("0000.png", "ok", "channel(2:0)"), ("0001.png", "dead", "channel(2:2)"),
-    ]  # fmt: skip
-
-
 def test_eight_arguments():
     assert list(inspect.signature(memviz.render).parameters) == [
         "model", "layer", "units", "objective", "config", "seed", "out", "progress",
     ]  # fmt: skip
-
-
-def test_another_preprocessing_is_refused(small, tmp_path):
-    render(small, "body.3", 0, out=tmp_path, **QUICK)
-    small.inputs = replace(small.inputs, scale=255.0)
-    with pytest.raises(StoreError, match=r"inputs\.scale 1\.0, not 255\.0"):
-        render(small, "body.3", 0, out=tmp_path, **QUICK)
-
-
-SHARED = """
-import sys
-import torch
-from torch import nn
-import memviz
-torch.set_num_threads(1)
-torch.manual_seed(0)
-model = memviz.wrap(nn.Sequential(nn.Conv2d(3, 40, 3)), memviz.InputSpec(size=(32, 32)))
-units = range(int(sys.argv[1]), int(sys.argv[2]))
-memviz.render(model, "0", units, out="out", config=memviz.RenderConfig(size=16, steps=2, batch_size=1))
-"""
-
-
-def test_processes_that_draw_into_one_folder_keep_each_others_records(tmp_path):
-    """Also of units that several of them draw."""
-    ranges = (("0", "16"), ("12", "28"), ("24", "40"))
-    processes = [subprocess.Popen([sys.executable, "-c", SHARED, *ends], cwd=tmp_path) for ends in ranges]
-    assert [process.wait(timeout=120) for process in processes] == [0, 0, 0]
-    saved = load_renders(tmp_path / "out/0")
-    assert sorted(saved.units) == list(range(40))
-    assert all(saved.picture(record) for record in saved.records)
-    assert not list((tmp_path / "out/0").glob("shards/*"))
 
 
 def test_an_objective_is_registered_by_being_written(small, tmp_path):
@@ -615,31 +323,3 @@ def test_the_published_network(resmem):
     assert (table["peak"] > 2 * start["peak"]).all()
     assert (table["peak"] > start["peak"]).all()
     assert images.std() > 0.1
-
-
-def test_a_finished_folder_is_opened_without_writing(small, tmp_path, monkeypatch):
-    """As it must be where it is read-only."""
-    render(small, "body.3", [3, 1], out=tmp_path, **QUICK)
-    folder = tmp_path / "body.3"
-    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} | {"": folder.stat().st_mtime_ns}
-
-    def closed(*_, **__):
-        raise PermissionError("read-only")
-
-    monkeypatch.setattr("memviz.rendering.store.locked", closed)
-    monkeypatch.setattr("memviz.artefacts.locked", closed)
-    monkeypatch.setattr("memviz.files.tempfile.mkstemp", closed)
-    assert len(render(small, "body.3", [3, 1], out=tmp_path, **QUICK).images) == 2
-    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} | {"": folder.stat().st_mtime_ns} == before
-
-
-def test_a_picture_that_vanishes_while_others_are_drawn_is_named(small, tmp_path, monkeypatch):
-    merge = SavedRenders.merge
-
-    def late(saved, title):
-        (tmp_path / "body.3/body.3-0003.png").unlink()
-        return merge(saved, title)
-
-    monkeypatch.setattr(SavedRenders, "merge", late)
-    with pytest.raises(StoreError, match="lost the pictures of the units 3 while others were drawn"):
-        render(small, "body.3", [3, 1], out=tmp_path, **QUICK)

@@ -117,3 +117,8 @@ def test_what_is_no_config(data, message):
 def test_what_is_no_number_is_no_parameterization(kind):
     with pytest.raises(RenderError, match="sd must be a number from 0 to 100; given was nan"):
         kind(sd=math.nan)
+
+
+@pytest.mark.parametrize(("field", "expected"), [(None, 1), (1131, 1), (36, 1), (18, 2), (11, 3.2), (1, 3.2)])
+def test_what_sees_few_pixels_is_refined_faster(field, expected):
+    assert Refinement.pace(field) == expected
