@@ -57,7 +57,7 @@ def main() -> None:
     model, index = memviz.load_model("resmem"), memviz.load_index(arguments.index)
     print("| layer | beat the best photograph | ratio, before | of the optimum, before | mean / before | s, before |")
     print("|---|---|---|---|---|---|")
-    pictures, labels = [], []
+    pictures, labels, shown = [], [], min(SHOWN, arguments.units, arguments.before)
     for layer in arguments.layers:
         units = list(range(min(arguments.units, model.layers[layer].channels)))
         now, seconds = timed(model, layer, units, RenderConfig())
@@ -82,9 +82,9 @@ def main() -> None:
             flush=True,
         )
         for name, renders in (("before", before), ("now", now)):
-            pictures += renders.pil()[:SHOWN]
-            labels += [f"{layer}:{unit} {name}" for unit in units[:SHOWN]]
-    sheet = contact_sheet(pictures, labels, "As before, and below as now", columns=SHOWN)
+            pictures += renders.pil()[:shown]
+            labels += [f"{layer}:{unit} {name}" for unit in units[:shown]]
+    sheet = contact_sheet(pictures, labels, "As before, and below as now", columns=shown)
     sheet.convert("RGB").save(arguments.out, quality=85)
 
 

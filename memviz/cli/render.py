@@ -37,14 +37,16 @@ def render(
     out: Annotated[Path, typer.Option(help="Folder; each layer gets one in it.", show_default=False)],
     units: Annotated[str | None, typer.Option(help="As 0-31,40; all by default.", show_default=False)] = None,
     size: Annotated[int | None, typer.Option(min=1, help="Pixels; 128, or the input's size where needed.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Of the optimizer.", show_default=False)] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Of the optimizer, at most; 56 by default.", show_default=False)
+    ] = None,
     seed: Annotated[int, typer.Option(help="Another seed gives other pictures.")] = 0,
     objective: Annotated[
         str,
         typer.Option(
             autocompletion=_complete_objective,
-            help="What of a unit is maximized: its mean with inhibition counting half, 'channel' for the plain mean, "
-            "'neuron' for the centre; an unknown name lists all.",
+            help="What of a unit is maximized: its mean with inhibition counting half, then with its local peaks; "
+            "'channel' for the plain mean, 'neuron' for the centre; an unknown name lists all.",
         ),
     ] = "excitation",
     parameterization: Annotated[Parameters, typer.Option(help="Fourier coefficients or pixels.")] = Parameters.fourier,

@@ -173,3 +173,9 @@ def test_a_plan_is_plain_data_without_the_makers_folders(index: Index) -> None:
     assert '"alexnet.conv4:3", "alexnet.conv4:5"' in text
     assert str(index.path) not in text
     assert str(index.photos) not in text
+
+
+def test_the_published_recipes_can_share_a_folder_of_renders() -> None:
+    """One layer's pictures cannot have two sizes in one folder."""
+    recipes = [load_recipe(path) for path in PUBLISHED]
+    assert len({(str(recipe.render), recipe.objective, recipe.seed) for recipe in recipes}) == 1
