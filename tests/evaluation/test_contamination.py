@@ -143,7 +143,7 @@ def test_photographs_of_those_before(trained, table, tmp_path):
 
 def test_synthetic_training(trained, table):
     (warning,) = warnings_of(trained(data={"synthetic": True}), table[15:])
-    assert warning == "brightness was trained on synthetic data: its scores tell nothing about memorability."
+    assert warning == "brightness was trained on synthetic data: its scores say nothing about memorability."
     assert warnings_of(trained(data={"synthetic": False}), table[15:]) == []
 
 
