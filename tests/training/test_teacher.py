@@ -133,7 +133,10 @@ def test_who_cannot_teach(photos, tmp_path):
 def test_distillation(photos, tmp_path):
     """A toy learns a toy's scores; the card names the teacher, and the result on unseen photographs."""
     taught = model(20.0)
-    out, config = tmp_path / "out", TrainConfig(recipe="paper", epochs=60, batch_size=8, learning_rate=0.5, patience=60)
+    config = TrainConfig(
+        recipe="paper", epochs=60, batch_size=8, learning_rate=0.5, patience=60, fractions=(0.6, 0.2, 0.2)
+    )
+    out = tmp_path / "out"
     with unchanged(taught.module), undisturbed():
         student = train(job("toy-retrain", Teacher(taught, photos), config), out)
     assert student.card.distilled_from == Teacher(taught, photos).describe()
