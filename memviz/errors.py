@@ -61,11 +61,13 @@ class RecipeError(MemvizError, ValueError):
 
 
 def shown(value: object) -> str:
-    """A value for a message, cut short; Python itself refuses to write numbers of thousands of digits."""
+    """A value for a message, cut short; Python itself writes no deep nest and no number of thousands of digits."""
     try:
         text = repr(value)
     except ValueError:
         return "a number of thousands of digits"
+    except RecursionError:
+        return "a value that is nested too deeply"
     return text if len(text) <= 100 else f"{text[:100]}..."
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from memviz import errors
-from memviz.errors import MemvizError, did_you_mean
+from memviz.errors import MemvizError, did_you_mean, shown
 
 CLASSES = {
     name: value for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, Exception)
@@ -42,3 +42,13 @@ def test_weights_errors_are_model_errors():
 )
 def test_did_you_mean(given, valid, expected):
     assert did_you_mean(given, valid) == expected
+
+
+def test_shown_writes_no_value_out_of_bounds():
+    deep = []
+    for _ in range(100_000):
+        deep = [deep]
+    assert shown(deep) == "a value that is nested too deeply"
+    assert shown(10**10_000) == "a number of thousands of digits"
+    assert shown("x" * 1_000) == "'" + "x" * 99 + "..."
+    assert shown([1, "a"]) == "[1, 'a']"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import reprlib
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from memviz.errors import RecipeError, did_you_mean
+from memviz.errors import RecipeError, did_you_mean, shown
 
 # A recipe is written by hand: what is larger is something else. The time to read a dotted key grows with the square of
 # its dots, which all stand in one line.
@@ -22,7 +21,6 @@ Text = Annotated[str, msgspec.Meta(min_length=1)]
 # Layers of the largest networks have some thousand channels.
 Channel = Annotated[int, msgspec.Meta(ge=0, lt=10_000_000)]
 Channels = Annotated[list[Channel], msgspec.Meta(min_length=1)]
-Selective = Annotated[str, msgspec.Meta(pattern=r"^selective:[1-9][0-9]{0,6}$")]
 
 
 class Table(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -44,7 +42,13 @@ class PanelTable(SourceTable, kw_only=True):
     """Units of one layer, and the network where it is not the recipe's."""
 
     layer: Text
-    units: Channels | Selective
+    units: Channels | str
+
+    def __post_init__(self) -> None:
+        # No msgspec.Meta(pattern=...): beside a list in a union, msgspec 0.22 frees it as if it were a type, and the
+        # interpreter may end with a segmentation fault.
+        if isinstance(self.units, str) and not re.fullmatch(r"selective:[1-9][0-9]{0,6}", self.units):
+            raise ValueError("units")
 
 
 class LabelledTable(PanelTable, kw_only=True):
@@ -125,6 +129,8 @@ def read_table(data: Mapping[str, Any], where: str) -> RecipeTable:
 
 
 def _explained(data: Any, where: str, message: str, path: str) -> str:
+    if message in _WORDS:  # what a table itself refuses is told as the key
+        path = f"{path}.{message}"
     place = f"{where}, {path}" if path else where
     if found := re.fullmatch(r"Object contains unknown field `(.*)`", message, re.DOTALL):
         return f"{place}: unknown key {shown(found[1])}. {did_you_mean(found[1][:40], _KEYS, most=10)}"
@@ -137,15 +143,3 @@ def _explained(data: Any, where: str, message: str, path: str) -> str:
     for theirs, ours in (("int", "a whole number"), ("str", "text"), ("object", "a table"), ("array", "a list")):
         valid = valid.replace(f"`{theirs}`", ours).replace(f"`{theirs} | null`", ours)
     return f"{place} is {shown(data)}; it can be {_WORDS.get(key, valid)}."
-
-
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = 60
-
-
-def shown(value: object) -> str:
-    """A value in an error's message, never long."""
-    try:
-        return _SHORT.repr(value)
-    except ValueError:  # of whole numbers with thousands of digits
-        return "a number of thousands of digits"

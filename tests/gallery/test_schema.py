@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -103,3 +105,12 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     for path in (tmp_path / "figure1.toml", tmp_path, tmp_path / "loop"):
         with pytest.raises(RecipeError, match="cannot be read as TOML"):
             load_recipe(path)
+
+
+def test_a_process_that_has_read_a_recipe_ends_well(tmp_path: Path) -> None:
+    (tmp_path / "r.toml").write_text(HEAD + PANEL)
+    code = "import sys; from memviz.gallery.recipe import load_recipe; load_recipe(sys.argv[1])"
+    # Python's debugging allocator ends a process that frees what is not its own; others only sometimes do.
+    checked = os.environ | {"PYTHONMALLOC": "debug"}
+    ended = subprocess.run([sys.executable, "-c", code, tmp_path / "r.toml"], env=checked, check=False)
+    assert ended.returncode == 0
