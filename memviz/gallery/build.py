@@ -29,7 +29,7 @@ from memviz.gallery.html import to_html
 from memviz.gallery.plan import Plan, PlannedJob, plan_gallery
 from memviz.gallery.recipe import Recipe
 from memviz.index import Index
-from memviz.rendering.store import load_renders
+from memviz.rendering.store import SavedRenders, load_renders
 
 KIND, FORMAT = "memviz-gallery", 1
 PAGE, DATA = "index.html", "gallery.json"
@@ -62,13 +62,14 @@ def build_gallery(
     """
     plan = recipe if isinstance(recipe, Plan) else plan_gallery(recipe, index=index, renders=renders, photos=photos)
     check_out(plan, out)
-    if lacking := missing(plan):
+    found = _find_renders(plan)
+    if lacking := _lacking(plan, found):
         names = "; ".join(f"{each.layer.address} of {each.network.label} in {each.renders}" for each in lacking[:5])
         raise StoreError(
             f"The renders for {plan.recipe.title!r} are missing, or not there of all units: {names}"
             f"{'; ...' if len(lacking) > 5 else ''}. `memviz gallery`, or memviz.make_gallery, makes them."
         )
-    saved = {key: load_renders(job.folder) for key, job in plan.jobs.items()}
+    saved = {key: each for key, each in found.items() if each is not None}
     manifest = Manifest(KIND, FORMAT, config=plan.to_dict(), seed=plan.recipe.seed, **provenance())
     if len(plan.networks) == 1:
         (own,) = plan.networks
@@ -92,20 +93,28 @@ def missing(plan: Plan) -> list[PlannedJob]:
         StoreError: renders of other weights, another preprocessing or other settings are there; it says in which
             fields they differ from what the recipe asks for.
     """
-    lacking = []
-    for planned in plan.jobs.values():
-        if not (planned.folder / MANIFEST).exists():
-            lacking.append(planned)
-            continue
-        saved = load_renders(planned.folder)
-        if differences := saved.manifest.differences(planned.manifest):
+    return _lacking(plan, _find_renders(plan))
+
+
+def _find_renders(plan: Plan) -> dict[tuple[str, str], SavedRenders | None]:
+    """What is there for each job of a plan."""
+    found: dict[tuple[str, str], SavedRenders | None] = {}
+    for key, planned in plan.jobs.items():
+        found[key] = saved = load_renders(planned.folder) if (planned.folder / MANIFEST).exists() else None
+        if saved is not None and (differences := saved.manifest.differences(planned.manifest)):
             raise StoreError(
                 f"{planned.folder} holds other renders than the recipe {plan.recipe.title!r} asks for: "
                 f"{'; '.join(differences)}. Give another folder for the renders, or change the recipe."
             )
-        if any(unit not in saved.units for unit in planned.job.units):
-            lacking.append(planned)
-    return lacking
+    return found
+
+
+def _lacking(plan: Plan, found: dict[tuple[str, str], SavedRenders | None]) -> list[PlannedJob]:
+    return [
+        planned
+        for key, planned in plan.jobs.items()
+        if (saved := found[key]) is None or any(unit not in saved.units for unit in planned.job.units)
+    ]
 
 
 def check_out(plan: Plan, out: str | os.PathLike[str]) -> None:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from memviz.errors import MemvizError, RecipeError
+from memviz.errors import MemvizError, RecipeError, shown
 from memviz.gallery.layouts import LAYOUTS
-from memviz.gallery.schema import LabelledTable, PanelTable, RowTable, SourceTable, read_table, read_toml, shown
+from memviz.gallery.schema import LabelledTable, PanelTable, RowTable, SourceTable, read_table, read_toml
 from memviz.rendering.config import RenderConfig
 from memviz.rendering.job import RenderJob
 

@@ -90,20 +90,25 @@ class Layer:
         left = self.offset[1] + x * self.stride[1] + 0.5 - width / 2
         return left, top, left + width, top + height
 
-    def interior(self, input_size: tuple[int, int]) -> tuple[slice, slice]:
+    def interior(self, input_size: tuple[int, int], output_size: tuple[int, int] | None = None) -> tuple[slice, slice]:
         """The rows and columns of outputs whose receptive field lies inside an input of (height, width) px.
 
         All rows and columns where there is none, or where every output depends on the whole picture. A unit's mean
         and peak are taken over these positions.
 
+        Args:
+            input_size: (height, width) of the input.
+            output_size: (height, width) of the maps, where the input has not the size that the table was made for.
+
         >>> Layer("conv", "Conv2d", 8, 5, 5, (4, 4), (11, 11), (3.5, 3.5), None, False).interior((20, 20))
         (slice(1, 3, None), slice(1, 3, None))
         """
-        everywhere = slice(0, self.height), slice(0, self.width)
+        counts = output_size or (self.height, self.width)
+        everywhere = slice(0, counts[0]), slice(0, counts[1])
         if self.receptive_field is None or self.stride is None or self.offset is None:
             return everywhere
         axes = []
-        for axis, count in enumerate((self.height, self.width)):
+        for axis, count in enumerate(counts):
             first = self.offset[axis] + 0.5 - self.receptive_field[axis] / 2
             inside = [
                 place

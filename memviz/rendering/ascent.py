@@ -76,11 +76,12 @@ def ascend(
             stays = recent - before > GAIN * before.abs()
             if not stays.all():
                 result[rows] = climbing.detach()
-                mine = dict(zip(rows.tolist(), zip(stays.tolist(), reached[rows].tolist(), strict=True), strict=True))
+                sizes = [len(groups[group]) for group in left]
+                gains, reaches = (torch.split(each.cpu(), sizes) for each in (stays, reached[rows]))
                 left = [
                     group
-                    for group in left
-                    if any(mine[row][0] for row in groups[group]) and all(mine[row][1] for row in groups[group])
+                    for group, gain, touched in zip(left, gains, reaches, strict=True)
+                    if gain.any() and touched.all()
                 ]
                 kept = torch.tensor([row for group in left for row in groups[group]], device=result.device)
                 advance((len(rows) - len(kept)) * (len(rates) - step - 1))

@@ -202,8 +202,7 @@ class Batch:
         maps = self.maps
         if self.table_row is None:
             return maps
-        row = replace(self.table_row, height=maps.shape[1], width=maps.shape[2])
-        rows, columns = row.interior(self.size)
+        rows, columns = self.table_row.interior(self.size, (maps.shape[1], maps.shape[2]))
         return maps[:, rows, columns]
 
     @property

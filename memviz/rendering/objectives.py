@@ -79,7 +79,7 @@ class Excitation(UnitObjective):
         """See `Term.refine`."""
         maps = batch.interior
         sides = [
-            max(1, min(math.ceil(CELL_FIELDS * field) if field < length else length, length // LEAST_CELLS))
+            max(1, math.ceil(min(CELL_FIELDS * field, length // LEAST_CELLS)))
             for field, length in zip(batch.field, maps.shape[1:], strict=True)
         ]
         peaks = F.max_pool2d(maps[:, None], sides).flatten(1)

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 import memviz as library
-from memviz.rendering import Pixel, load_renders
+from memviz.rendering import Pixel, RenderConfig, load_renders
 from memviz.rendering import engine as engines
 
 QUICK = ("--weights", "random", "--size", 16, "--steps", 3)
@@ -128,3 +128,8 @@ def test_other_settings_in_the_same_folder(memviz, tiny, tmp_path):
     done = memviz(*command, "--weights", "random", "--size", 20, "--steps", 3)
     assert done.code == 1
     assert "config.size 16, not 20" in done.err
+
+
+def test_help_names_the_default_number_of_steps(memviz):
+    """It is written out there, since importing the config would cost each command a second."""
+    assert f"{RenderConfig().steps} by default" in " ".join(memviz("render", "--help").out.replace("│", " ").split())

@@ -5,24 +5,13 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from indexes import save_often as save_often
 
 import memviz
 from memviz.errors import ImageError, LayerError, ModelError, StoreError
-from memviz.index import Index, build, build_index, load_index, scan
+from memviz.index import Index, build, build_index, load_index
 from memviz.index.photographs import Photographs
 from memviz.models import InputSpec, ScoreSpec, wrap
-
-FILES = ["images.parquet", "stats.parquet", "top.parquet"]
-
-
-@pytest.fixture(autouse=True)
-def save_often(monkeypatch):
-    monkeypatch.setattr(build, "SAVE_EVERY_SECONDS", 0.0)
-    monkeypatch.setattr(scan, "BUFFER", 4)
-
-
-def same(one, two):
-    return all((one / name).read_bytes() == (two / name).read_bytes() for name in FILES)
 
 
 def test_watches_convolutions_and_blocks_and_says_where_it_comes_from(model, photos, tmp_path):

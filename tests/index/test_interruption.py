@@ -7,24 +7,14 @@ import time
 from pathlib import Path
 
 import pytest
+from indexes import FILES, same
+from indexes import save_often as save_often
 
 from memviz.artefacts import LOCK, locked, partial_folder
 from memviz.errors import StoreError
-from memviz.index import build, build_index, load_index, scan
+from memviz.index import build, build_index, load_index
 from memviz.index.scan import ScanState
 from memviz.models import InputSpec, ScoreSpec
-
-FILES = ["images.parquet", "stats.parquet", "top.parquet"]
-
-
-@pytest.fixture(autouse=True)
-def save_often(monkeypatch):
-    monkeypatch.setattr(build, "SAVE_EVERY_SECONDS", 0.0)
-    monkeypatch.setattr(scan, "BUFFER", 4)
-
-
-def same(one, two):
-    return all((one / name).read_bytes() == (two / name).read_bytes() for name in FILES)
 
 
 def interrupted(model, photos, out, monkeypatch, after=9, **options):

@@ -9,17 +9,7 @@ from torchvision.models.segmentation import fcn_resnet50
 
 import memviz
 from memviz.errors import ModelError, WeightsError
-from memviz.models.weights import (
-    backbone_state,
-    fingerprint,
-)
-
-SAVE = {
-    "w.safetensors": save_file,
-    "w.pt": torch.save,
-    "w.pth": torch.save,
-    "w.ckpt": lambda state, path: torch.save(state, path, _use_new_zipfile_serialization=False),
-}
+from memviz.models.weights import backbone_state, fingerprint
 
 
 @pytest.fixture

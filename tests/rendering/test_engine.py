@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -130,8 +128,7 @@ def test_value_mean_and_peak_are_what_the_picture_gives(small):
             pictures = (images * 255).round().to(torch.uint8)
             inputs = torch.stack([small.inputs.from_pil(as_photograph(each, small.inputs)) for each in pictures])
             inside = small.module.body(small.module.stem(inputs))[:, :, *small.layers["body.3"].interior((32, 32))]
-            row = replace(small.layers["body.3"], height=maps.shape[2], width=maps.shape[3])
-            within = maps[:, :, *row.interior((20, 20))]
+            within = maps[:, :, *small.layers["body.3"].interior((20, 20), maps.shape[2:])]
         halved = torch.where(within > 0, within, within / 2).mean((2, 3)).diag()
         value = {"excitation": halved, "channel": maps.mean((2, 3)).diag(), "neuron": maps[:, :, 5, 5].diag()}
         np.testing.assert_allclose(table["value"], value[objective], atol=1e-5)
