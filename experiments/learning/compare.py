@@ -31,7 +31,7 @@ from memviz.models.memnet import MemNet
 from memviz.training import TrainConfig
 from memviz.training.initialize import initialize, normalize, start_at
 from memviz.training.movement import movement, trained_weights
-from memviz.training.optimizers import optimizer, schedule
+from memviz.training.optimizers import optimizer, scale_gradients, schedule
 
 SIDE, WIDTH = 99, 1024
 
@@ -128,6 +128,7 @@ def run(pictures: Tensor, scores: Tensor, subsets: list[np.ndarray], config: Tra
         loss = functional.mse_loss(network(seen.contiguous(memory_format=torch.channels_last)).flatten(), scores[rows])
         chosen.zero_grad()
         loss.backward()
+        scale_gradients(network, network.branches, config.branch_gradient_scale)
         chosen.step()
         planned.step()
         if step % max(1, steps // 8) == 0:
@@ -145,6 +146,7 @@ def run(pictures: Tensor, scores: Tensor, subsets: list[np.ndarray], config: Tra
         "recipe": config.recipe,
         "start": config.initialization,
         "rate": config.learning_rate,
+        "scale": config.branch_gradient_scale,
         "seed": config.seed,
         "step": best[1],
         "validation": best[0],
@@ -166,7 +168,7 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
         others=[100 * float(np.mean(moved[1:])) for moved in runs["moved"]],
         error=runs["mse"] / runs["variance"],
     )
-    groups = runs.groupby(["data", "recipe", "start", "rate"])
+    groups = runs.groupby(["data", "recipe", "start", "rate", "scale"])
     table = groups[["test", "error", "before", "after", "conv1", "others"]].mean()
     table.insert(0, "seeds", groups.size())
     table.insert(2, "deviation", groups["test"].std())
@@ -179,14 +181,18 @@ def main() -> None:
     parser.add_argument("--recipe", nargs="+", default=["paper", "lars", "adamw"])
     parser.add_argument("--start", nargs="+", default=["he", "normalized"])
     parser.add_argument("--learning-rate", nargs="+", type=float, default=[None])
+    parser.add_argument("--branch-gradient-scale", nargs="+", type=float, default=[1.0])
     parser.add_argument("--seed", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--out", type=Path, help="a file to which the runs are added, a line of JSON each")
     given = parser.parse_args()
     pictures, scores, subsets = read(given.source)
     rows = []
-    for seed, start, recipe, rate in itertools.product(given.seed, given.start, given.recipe, given.learning_rate):
-        config = TrainConfig(recipe=recipe, initialization=start, learning_rate=rate, seed=seed)
+    compared = given.seed, given.start, given.recipe, given.learning_rate, given.branch_gradient_scale
+    for seed, start, recipe, rate, scale in itertools.product(*compared):
+        config = TrainConfig(
+            recipe=recipe, initialization=start, learning_rate=rate, branch_gradient_scale=scale, seed=seed
+        )
         rows.append({"data": Path(given.source).stem} | run(pictures, scores, subsets, config, given.steps))
         line = json.dumps(rows[-1])
         print(line, flush=True)

@@ -28,8 +28,8 @@ Changes = Annotated[
     typer.Option(
         "--set",
         help="A setting over the file's, as learning_rate=0.001; may be repeated. Names: recipe, learning_rate, "
-        "momentum, weight_decay, batch_size, epochs, steps_per_epoch, patience, flip, initialization, seed, fractions, "
-        "split_seed, selection, cache_frozen.",
+        "momentum, weight_decay, branch_gradient_scale (with recipe=paper), batch_size, epochs, steps_per_epoch, "
+        "patience, flip, initialization, seed, fractions, split_seed, selection, cache_frozen.",
     ),
 ]
 SplitFile = Annotated[Path | None, typer.Option(help="A split.json instead of a new split.")]

@@ -42,6 +42,10 @@ class TrainConfig:
         momentum: of "lars" and "paper", γ of the paper's figure 7; of "adamw" the first beta. 0.9 is that of the
             released code.
         weight_decay: None takes the recipe's: 0.0001, 0.01 and none.
+        branch_gradient_scale: factor of the gradient that flows from the head into each branch, a pretrained one
+            included; 1 leaves it unchanged. In "paper" it is a learning rate of the branches that many times larger,
+            exactly so without weight decay. It is refused in the other recipes, whose steps depend on the size of
+            gradients by AdamW's epsilon and the weight decay of LARS alone.
         batch_size: photographs in one step; with several devices, on each.
         epochs: at most; the paper's Table 1 counts 20.
         steps_per_epoch: batches in an epoch, for trying a training out; None takes all but an incomplete last one: up
@@ -66,6 +70,7 @@ class TrainConfig:
     learning_rate: float | None = None
     momentum: float = 0.9
     weight_decay: float | None = None
+    branch_gradient_scale: float = 1.0
     batch_size: int = 32
     epochs: int = 20
     steps_per_epoch: int | None = None
@@ -90,6 +95,14 @@ class TrainConfig:
         _check(rate is not None and 0 < rate < math.inf, "learning_rate must be above 0", rate)
         _check(0 <= self.momentum < 1, "momentum must be from 0 to below 1", self.momentum)
         _check(decay is not None and decay >= 0, "weight_decay must be 0 or more", decay)
+        scale = self.branch_gradient_scale
+        _check(0 < scale < math.inf, "branch_gradient_scale must be above 0, and 1 leaves gradients unchanged", scale)
+        _check(
+            scale == 1 or self.recipe == "paper",
+            f"branch_gradient_scale belongs to recipe=paper, and the steps of {self.recipe} hardly depend on the "
+            "size of gradients: give that recipe, or leave it at 1",
+            scale,
+        )
         _check(-(2**63) <= self.seed < 2**63, "seed must be a whole number of 64 bits", self.seed)
         for name, kind in (("initialization", Initialization), ("selection", Selection)):
             kinds = get_args(kind)

@@ -12,6 +12,7 @@ from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim import Optimizer
 from torchmetrics import MeanSquaredError, SpearmanCorrCoef
 
 from memviz.errors import DivergedError
@@ -22,7 +23,7 @@ from memviz.training.config import TrainConfig
 from memviz.training.features import network_input
 from memviz.training.initialize import normalize, start_at
 from memviz.training.movement import trained_weights
-from memviz.training.optimizers import optimizer, schedule
+from memviz.training.optimizers import optimizer, scale_gradients, schedule
 
 # Photographs by which a normalized start is measured.
 NORMALIZED_ON = 64
@@ -148,6 +149,12 @@ class Regression(LightningModule):
         self.log("loss", loss, prog_bar=True)
         return loss
 
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Scales the gradients of the branches; by then processes have averaged them, and 16-bit ones are unscaled."""
+        if self.config.branch_gradient_scale != 1:
+            branches: Any = self.network.branches
+            scale_gradients(self.network, branches, self.config.branch_gradient_scale)
+
     def on_train_epoch_end(self) -> None:
         """Adds a row to the history, or ends a training that has diverged."""
         mse = float(self.train_mse.compute())
@@ -155,10 +162,11 @@ class Regression(LightningModule):
         measured = {name: float(self.trainer.callback_metrics[name]) for name in ("val_mse", "val_spearman")}
         # The last step's loss may be finite although the weights after it are not.
         if not (math.isfinite(mse) and math.isfinite(measured["val_mse"])):
+            scale = self.config.branch_gradient_scale
             raise DivergedError(
                 f"Training diverged in epoch {self.current_epoch + 1}: the mean squared error is {mse} on the training "
                 f"subset, {measured['val_mse']} on the validation subset. Try a smaller learning_rate than "
-                f"{self.config.learning_rate:g}."
+                f"{self.config.learning_rate:g}{f', or branch_gradient_scale than {scale:g}' if scale > 1 else ''}."
             )
         self.log("train_mse", mse)
         self.history.append(

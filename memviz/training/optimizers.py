@@ -97,6 +97,31 @@ def optimizer(network: nn.Module, config: TrainConfig) -> Optimizer:
     return AdamW(trained, rate, (momentum, 0.999), weight_decay=decay)
 
 
+@torch.no_grad()
+def scale_gradients(network: nn.Module, branches: Iterable[str], factor: float) -> None:
+    """Multiplies the gradients of the parameters of the `branches`, submodules by address, in place.
+
+    Called after the backward pass, this is the same as multiplying the gradient that flows from the head into the
+    branches, since the chain rule is linear in it and parameters of a branch act on the loss by its output alone. The
+    network needs no hook for it, and 16-bit gradients within a branch do not overflow. One without a gradient, as of a
+    frozen submodule, is left unchanged.
+    Source: `GradMultiply` of fairseq (Ott et al. 2019), by which its wav2vec 2.0 scales the feature encoder's gradient.
+
+    Example:
+        >>> network = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False))
+        >>> for layer, value in zip(network, (2.0, 3.0)):
+        ...     _ = nn.init.constant_(layer.weight, value)
+        >>> network(torch.ones(1, 1)).sum().backward()
+        >>> scale_gradients(network, ["0"], 10)
+        >>> [layer.weight.grad.item() for layer in network]
+        [30.0, 2.0]
+    """
+    for branch in branches:
+        for parameter in network.get_submodule(branch).parameters():
+            if parameter.grad is not None:
+                parameter.grad.mul_(factor)
+
+
 def schedule(optimizer: Optimizer, config: TrainConfig, steps: int) -> LambdaLR:
     """The learning rate over the `steps` of a training: constant in the paper's recipe.
 

@@ -26,7 +26,14 @@ def test_values_have_the_type_of_their_default():
     assert type(TrainConfig.read(changes=["weight_decay=0"]).weight_decay) is float
 
 
-@pytest.mark.parametrize("config", [TrainConfig(), TrainConfig(steps_per_epoch=2, fractions=(0.6, 0.4, 0.0))])
+@pytest.mark.parametrize(
+    "config",
+    [
+        TrainConfig(),
+        TrainConfig(steps_per_epoch=2, fractions=(0.6, 0.4, 0.0)),
+        TrainConfig(recipe="paper", branch_gradient_scale=100.0),
+    ],
+)
 def test_round_trip(config):
     assert TrainConfig.from_dict(config.to_dict()) == config
 
@@ -53,6 +60,12 @@ def test_round_trip(config):
         ("momentum=1", r"momentum must be from 0 to below 1"),
         ("weight_decay=-1", r"weight_decay must be 0 or more"),
         ("weight_decay=nan", r"weight_decay must be 0 or more"),
+        ("branch_gradient_scale=10", r"belongs to recipe=paper, and the steps of adamw hardly .*; given was 10\.0"),
+        ("branch_gradient_scale=0", r"branch_gradient_scale must be above 0"),
+        ("branch_gradient_scale=-1", r"branch_gradient_scale must be above 0"),
+        ("branch_gradient_scale=nan", r"branch_gradient_scale must be above 0"),
+        ("branch_gradient_scale=inf", r"branch_gradient_scale must be above 0"),
+        ("branch_gradient_scale=much", r"branch_gradient_scale must be of the kind of 1\.0; given was 'much'"),
         ("initialization=xavier", r"initialization must be one of he, normalized, torch; given was 'xavier'"),
         ("selection=best", r"selection must be one of mse, paper; given was 'best'"),
         ("fractions=[0.5, 0.5]", r"fractions must be three that make 1"),
@@ -65,6 +78,13 @@ def test_round_trip(config):
 def test_what_is_refused(change, message):
     with pytest.raises(TrainingError, match=message):
         TrainConfig.read(changes=[change])
+
+
+def test_gradients_are_scaled_where_their_size_counts():
+    read = TrainConfig.read(changes=["branch_gradient_scale=10", "recipe=paper"])
+    assert (read.branch_gradient_scale, type(read.branch_gradient_scale)) == (10, float)
+    with pytest.raises(TrainingError, match="the steps of lars hardly depend"):
+        TrainConfig(recipe="lars", branch_gradient_scale=10.0)
 
 
 def test_files_that_cannot_be_read(tmp_path):

@@ -41,8 +41,8 @@ def test_early_stopping(table, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("epoch", [0, 1])
-@pytest.mark.parametrize("step", [0, 2])
-def test_divergence(table, tmp_path, monkeypatch, epoch, step):
+@pytest.mark.parametrize(("step", "scale", "advice"), [(0, 1.0, r"0\.3\."), (2, 5.0, r"0\.3, or branch_\w+ than 5\.")])
+def test_divergence(table, tmp_path, monkeypatch, epoch, step, scale, advice):
     """In the first or a later epoch, and, where only the last step goes wrong, found by the validation."""
 
     def explode(self, batch, number, original=Regression.training_step):
@@ -50,13 +50,14 @@ def test_divergence(table, tmp_path, monkeypatch, epoch, step):
         return loss * float("nan") if (self.current_epoch, number) == (epoch, step) else loss
 
     monkeypatch.setattr(Regression, "training_step", explode)
+    config = changed(epochs=epoch + 1, branch_gradient_scale=scale)
     with (
         undisturbed(),
-        pytest.raises(TrainingError, match=r"epoch \d.*learning_rate than 0\.3\. It needs a new folder"),
+        pytest.raises(TrainingError, match=rf"epoch \d.*learning_rate than {advice} It needs a new folder"),
     ):
-        run(table, tmp_path / "out", changed(epochs=epoch + 1))
+        run(table, tmp_path / "out", config)
     with undisturbed(), pytest.raises(TrainingError, match="diverged"):
-        run(table, tmp_path / "out", changed(epochs=epoch + 1))
+        run(table, tmp_path / "out", config)
 
 
 def test_mixed_precision(table, tmp_path):

@@ -121,6 +121,43 @@ def test_cached_outputs_of_frozen_submodules_give_the_same_gradients():
     torch.testing.assert_close({name: network.get_parameter(name).grad for name in gradients}, gradients)
 
 
+def test_the_gradients_of_branches_are_scaled_and_nothing_else():
+    """A hundred times those of an unscaled network, in each branch; the head's, the scores and hooks are the same."""
+    network, other = Toy(), Toy()
+    other.load_state_dict(network.state_dict())
+    gradients, losses = [], []
+    for each, scale in ((network, 1.0), (other, 100.0)):
+        config = TrainConfig(recipe="paper", branch_gradient_scale=scale)
+        module = regression(each, frozen=(), config=config)
+        torch.manual_seed(3)  # of the flips
+        losses.append(module.training_step(examples(), 0))
+        losses[-1].backward()
+        module.on_before_optimizer_step(make_optimizer(each, config))
+        gradients.append({name: value.grad for name, value in each.named_parameters()})
+        assert not any(submodule._forward_hooks or submodule._backward_hooks for submodule in each.modules())
+    assert torch.equal(*losses)
+    for name, gradient in gradients[0].items():
+        assert gradient.any(), name
+        assert torch.equal(gradients[1][name], gradient * (1 if name.startswith("head") else 100)), name
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_scaling_leaves_frozen_branches_without_gradients(cached):
+    network = Toy()
+    if cached:
+        without(network, ["resnet"])
+    module = regression(
+        network, () if cached else ("resnet",), TrainConfig(recipe="paper", branch_gradient_scale=100.0)
+    )
+    batch = examples(frozen={"resnet": torch.rand(6, 2, 4, 4, 4)} if cached else {})
+    module.training_step(batch, 0).backward()
+    before = {name: value.grad.clone() for name, value in network.named_parameters() if value.requires_grad}
+    module.on_before_optimizer_step(make_optimizer(network, module.config))
+    assert set(before) == {"alexnet.0.weight", "alexnet.0.bias", "head.weight", "head.bias"}
+    for name, gradient in before.items():
+        assert torch.equal(network.get_parameter(name).grad, gradient * (100 if "alexnet" in name else 1))
+
+
 def test_half_of_the_photographs_are_mirrored():
     class Left(nn.Module):
         """How bright the left half is."""

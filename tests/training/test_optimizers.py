@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from memviz.training.config import TrainConfig
-from memviz.training.optimizers import LARS, layers, optimizer, schedule
+from memviz.training.optimizers import LARS, layers, optimizer, scale_gradients, schedule
 
 RECIPES = ("adamw", "lars", "paper")
 
@@ -73,6 +73,39 @@ def test_the_size_of_the_loss_does_not_count():
             chosen.step()
         moved.append(nn.utils.parameters_to_vector(network.parameters()).detach() - before)
     torch.testing.assert_close(*moved)
+
+
+def test_scaled_gradients_are_those_of_a_scaled_gradient_into_the_branch():
+    """What they are said to be: those that come of multiplying the gradient at the branch's output."""
+    whole, split = small(), small()
+    pictures = torch.rand(32, 4)
+    whole(pictures).square().mean().backward()
+    scale_gradients(whole, ["0"], 8)
+    features = split[0](pictures)
+    features.register_hook(lambda gradient: 8 * gradient)
+    split[1:](features).square().mean().backward()
+    for mine, wanted in zip(whole.parameters(), split.parameters(), strict=True):
+        assert torch.equal(mine.grad, wanted.grad)
+
+
+def test_scaled_gradients_are_a_rate_of_the_branch_in_plain_descent():
+    """Momentum included; and with AdamW and LARS, in which the configuration refuses a scale, they change little."""
+    recipes = {"paper": {"learning_rate": 0.05}, "adamw": {}, "lars": {"weight_decay": 0.0}}
+    for recipe, changes in recipes.items():
+        config = TrainConfig(recipe=recipe, **changes)
+        networks = small(), small()
+        optimizers = [optimizer(network, config) for network in networks]
+        if recipe == "paper":
+            groups = [{"params": networks[1][0].parameters(), "lr": 8 * 0.05}, {"params": networks[1][2].parameters()}]
+            optimizers[1] = torch.optim.SGD(groups, 0.05, config.momentum)
+        for _ in range(3):
+            for network, chosen, factor in zip(networks, optimizers, (8, 1), strict=True):
+                chosen.zero_grad()
+                network(torch.ones(1, 4)).square().sum().backward()
+                scale_gradients(network, ["0"], factor)
+                chosen.step()
+        for mine, wanted in zip(*(network.parameters() for network in networks), strict=True):
+            torch.testing.assert_close(mine, wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_a_layer_is_a_module_and_what_is_frozen_is_none():

@@ -98,6 +98,18 @@ def test_the_same_call_again_returns_at_once(table, tmp_path, monkeypatch):
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == before
 
 
+def test_branches_move_as_many_times_further_in_a_first_step(table, tmp_path):
+    """The gradient into the branches is scaled, by an option that the card records; the head's step is the same."""
+    moved = []
+    for scale in (1.0, 16.0):
+        config = changed(epochs=1, steps_per_epoch=1, initialization="torch", branch_gradient_scale=scale)
+        card = run(table, tmp_path / f"{scale:g}", config, "toy-retrain").card
+        assert card.training["branch_gradient_scale"] == scale
+        moved.append(card.movement)
+    for layer, share in moved[0].items():
+        assert moved[1][layer] == pytest.approx(share * (1 if layer == "head" else 16), rel=1e-3), layer
+
+
 def test_the_same_seed_gives_the_same_and_another_another(table, tmp_path):
     for out, seed in (("one", 0), ("same", 0), ("other", 1)):
         torch.manual_seed(len(out))  # has no effect
