@@ -38,7 +38,7 @@ def render(
     units: Annotated[str | None, typer.Option(help="As 0-31,40; all by default.", show_default=False)] = None,
     size: Annotated[int | None, typer.Option(min=1, help="Pixels; 128, or the input's size where needed.")] = None,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Of the optimizer, at most; 56 by default.", show_default=False)
+        int | None, typer.Option(min=1, help="Of the optimizer, at most; 54 by default.", show_default=False)
     ] = None,
     seed: Annotated[int, typer.Option(help="Another seed gives other pictures.")] = 0,
     objective: Annotated[

@@ -16,7 +16,7 @@ from memviz.rendering.parameterize import Fourier, Parameterization, Pixel
 DEFAULT_SIZE = 128
 # Of a refinement's pace: pixels, and the largest factor. At 0.8 for all, pictures of deep layers are gaudy and hardly
 # reach more; at 0.3 for all, the first convolutions stop at .74 and .92 of the known optimum (experiments/objectives).
-FINE, FASTEST = 36, 3.2
+FINE, FASTEST = 90, 8
 # More than anyone needs: whatever is larger is a slip, or an attack on whoever reads a recipe.
 MOST = {"size": 4096, "steps": 1_000_000, "batch_size": 1_000_000}
 PARAMETERIZATIONS: dict[str, type[Fourier] | type[Pixel]] = {"fourier": Fourier, "pixel": Pixel}
@@ -29,11 +29,11 @@ class Refinement:
     Attributes:
         share: of the steps.
         learning_rate: of Adam, at their beginning; it falls to zero in a straight line. Units that see few pixels
-            need the finest detail at full contrast, and are refined up to three times as fast (`pace`).
+            need the finest detail at full contrast, and are refined up to eight times as fast (`pace`).
     """
 
-    share: float = 0.36
-    learning_rate: float = 0.25
+    share: float = 0.33
+    learning_rate: float = 0.1
 
     def __post_init__(self) -> None:
         if not (is_number(self.share) and 0 < self.share < 1):
@@ -71,8 +71,8 @@ class RenderConfig:
     """
 
     size: int | None = None
-    steps: int = 56
-    learning_rate: float = 0.15
+    steps: int = 54
+    learning_rate: float = 0.1
     parameterization: Parameterization = field(default_factory=Fourier)
     transforms: RandomTransforms | None = field(default_factory=RandomTransforms)
     refinement: Refinement | None = field(default_factory=Refinement)

@@ -58,13 +58,13 @@ def test_free_objectives(small):
 
 
 def test_the_manifest_says_how(small):
-    manifest = render(small, "body.3", 0, seed=4, learning_rate=0.1, **QUICK).manifest
+    manifest = render(small, "body.3", 0, seed=4, learning_rate=0.2, **QUICK).manifest
     assert manifest.model == "small"
     assert manifest.weights == small.fingerprint()
     assert manifest.inputs == small.inputs.to_dict()
     assert manifest.seed == 4
     assert manifest.config["objective"] == "excitation"
-    assert manifest.config.items() >= {"size": 16, "steps": 3, "learning_rate": 0.1}.items()
+    assert manifest.config.items() >= {"size": 16, "steps": 3, "learning_rate": 0.2}.items()
     assert manifest.config["parameterization"]["kind"] == "fourier"
     assert manifest.created
     json.dumps(asdict(manifest))

@@ -50,7 +50,7 @@ def test_size(wrapped):
 def differing():
     yield {"size": 64}
     yield {"steps": 8}
-    yield {"learning_rate": 0.1}
+    yield {"learning_rate": 0.2}
     yield {"parameterization": Pixel()}
     yield {"parameterization": Fourier(sd=0.02)}
     yield {"parameterization": Fourier(decorrelated=False)}
@@ -119,6 +119,6 @@ def test_what_is_no_number_is_no_parameterization(kind):
         kind(sd=math.nan)
 
 
-@pytest.mark.parametrize(("field", "expected"), [(None, 1), (1131, 1), (36, 1), (18, 2), (11, 3.2), (1, 3.2)])
+@pytest.mark.parametrize(("field", "expected"), [(None, 1), (1131, 1), (90, 1), (45, 2), (11, 8), (1, 8)])
 def test_what_sees_few_pixels_is_refined_faster(field, expected):
     assert Refinement.pace(field) == expected

@@ -234,10 +234,10 @@ def test_chunks_keep_pictures_of_one_objective_together(small):
 
 def test_pictures_are_drawn_with_those_of_their_own_pace(wrapped):
     """So that none depends on its companions; what wants several layers goes by the slowest."""
-    model = wrapped(nn.Sequential(nn.Conv2d(3, 2, 7), nn.Conv2d(2, 2, 30), nn.Conv2d(2, 2, 9)), size=64)
+    model = wrapped(nn.Sequential(nn.Conv2d(3, 2, 7), nn.Conv2d(2, 2, 84), nn.Conv2d(2, 2, 9)), size=112)
     fine, middle, coarse = (Channel(str(place), 0) for place in range(3))
     objectives = [fine, fine, middle, fine + coarse, coarse, Score()]
-    engine = Engine(model, objectives[:-1], RenderConfig(size=48))
+    engine = Engine(model, objectives[:-1], RenderConfig(size=100))
     assert [len(chunk) for chunk in engine.chunks(objectives[:-1])] == [2, 3]
     assert engine._pace(fine) > engine._pace(middle) == engine._pace(fine + coarse) == engine._pace(Score()) == 1
 
