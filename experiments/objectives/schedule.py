@@ -5,10 +5,11 @@
 
 Renders the first units of layers of the published ResMem twice: with today's defaults, and as memviz did before, in
 256 steps for the mean alone with learning rate 0.05 and a jitter of 8 px (before, it also mirrored pictures at their
-edges, and took the mean over all positions). Prints, for each layer: how many pictures
-of live units beat the best photograph of the index (peak, like with like), the median ratio; for first convolutions,
-whose best patch is known, the median share of it; the mean activation of a picture as a multiple of before, and the
-time. A unit is live if the best photograph excites it above 1e-6. Saves the pictures side by side.
+edges, and took the mean over all positions). Prints, for each layer: how many pictures of live units beat the best
+photograph of the index (peak, like with like), the median ratio; for first convolutions, whose best patch is known, the
+median share of it; the mean activation of a picture as a multiple of before, and the time. With --steps, also which
+ratio so many steps reach, in which share of the time of before. A unit is live if the best photograph excites it above
+1e-6. Saves the pictures side by side.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ def main() -> None:
     parser.add_argument("--out", required=True, help="the pictures side by side")
     parser.add_argument("--units", type=int, default=32, help="of each layer, with today's defaults")
     parser.add_argument("--before", type=int, default=8, help="of each layer, as before")
+    parser.add_argument("--steps", nargs="+", type=int, default=[], help="others, of the units as before")
     parser.add_argument("--layers", nargs="+", default=LAYERS)
     arguments = parser.parse_args()
     model, index = memviz.load_model("resmem"), memviz.load_index(arguments.index)
@@ -81,6 +83,10 @@ def main() -> None:
             f"| {np.median(means[live[few]]):.2f} | {seconds:.2f}, {seconds_before:.2f} |",
             flush=True,
         )
+        for steps in arguments.steps:
+            fewer, seconds = timed(model, layer, units[: arguments.before], RenderConfig(steps=steps))
+            ratio = np.median((fewer.table["peak"].to_numpy() / best[few])[live[few]])
+            print(f"    {layer}, {steps} steps: {ratio:.2f}, {seconds / seconds_before:.0%}", flush=True)
         for name, renders in (("before", before), ("now", now)):
             pictures += renders.pil()[:shown]
             labels += [f"{layer}:{unit} {name}" for unit in units[:shown]]
