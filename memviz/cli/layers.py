@@ -22,6 +22,7 @@ def layers(
     import pandas as pd
 
     from memviz.cli.common import echo_table, read_model
+    from memviz.models.registry import ARCHITECTURES
 
     table = read_model(model, weights, "cpu", None, options).layers
     rows = [_make_row(layer) for layer in (table if everything else table.watched())]
@@ -29,6 +30,9 @@ def layers(
     echo_table(pd.DataFrame(rows, columns=columns))
     if not everything:
         typer.echo("\nThe convolutions and residual blocks; --all shows every module.", err=True)
+    entry = ARCHITECTURES.get(model)
+    for part, finding in entry.weights.findings.items() if entry and entry.weights else ():
+        typer.echo(f"{part} of the published weights: {finding}.", err=True)
 
 
 def _make_row(layer: Layer) -> tuple[str | int, ...]:

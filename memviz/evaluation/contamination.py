@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from memviz.files import sha256
 from memviz.models import Model
+from memviz.models.weights import RESMEM
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# `Model.fingerprint()` of the weights in the PyPI package resmem 1.1.6.
-PUBLISHED_RESMEM = "075eebf50e53d1eddc6c5fa816843329c08a45bc09a6efa053afa34658a68a10"
+PUBLISHED_RESMEM = RESMEM.fingerprint
 PHOTOGRAPHS = "photographs.csv"
 _DATASETS = ("lamem", "memcat")  # what the published ResMem was trained on, as the paper says
 _PUBLISHED = (

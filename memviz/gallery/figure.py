@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import matplotlib
 
 from memviz.gallery.layouts import LAYOUTS
 from memviz.gallery.page import Page
-from memviz.gallery.sheet import DPI, Sheet
+from memviz.gallery.sheet import DPI, QUIET, Sheet, mm
 
 FIGURES = ("figure.png", "figure.pdf")
 # What a user's matplotlibrc must not change here; Type 42 fonts, since publishers refuse Type 3.
 _SETTINGS: Any = {"pdf.fonttype": 42, "text.usetex": False, "savefig.bbox": None}
 _HIGHEST = 65_000  # px; matplotlib draws no picture of 2^16
+_LINE = 150  # signs of 6 points on 180 mm
 
 
 def save_figures(page: Page, folder: Path) -> None:
@@ -25,6 +27,9 @@ def save_figures(page: Page, folder: Path) -> None:
     """
     sheet = Sheet(folder)
     LAYOUTS[page.layout].draw(sheet, page)
+    for line in (line for finding in page.findings for line in wrap(finding, _LINE)):
+        sheet.text(0, sheet.height + mm(2.8), line, size=6, color=QUIET)
+        sheet.grow_to(sheet.height + mm(3.6))
     png, pdf = (folder / name for name in FIGURES)
     with matplotlib.rc_context(_SETTINGS):
         sheet.figure.savefig(png, dpi=DPI * min(1, _HIGHEST / sheet.height), facecolor="white")

@@ -128,6 +128,7 @@ class Group:
         field_share: the receptive field's share of the input's side, at most 1.
         interior: whether some position's field lies inside the picture, so that peaks are those of such positions.
         cards: the units.
+        finding: what a checkup found of the layer's part of the network; empty where it is as it should be.
     """
 
     network: str
@@ -142,6 +143,7 @@ class Group:
     field_share: float
     interior: bool
     cards: tuple[Card, ...]
+    finding: str = ""
 
     @property
     def field(self) -> str:
@@ -201,6 +203,15 @@ class Page:
     def cards(self) -> list[Card]:
         """All units, in the order in which they are shown."""
         return [card for group in self.groups for card in group.cards]
+
+    @property
+    def findings(self) -> list[str]:
+        """What checkups found of the shown layers, a sentence for each finding."""
+        layers: dict[tuple[str, str], dict[str, None]] = {}
+        for group in self.groups:
+            if group.finding:
+                layers.setdefault((group.network, group.finding), {})[group.address] = None
+        return [f"{network} {', '.join(names)}: {text}.".strip() for (network, text), names in layers.items()]
 
     @property
     def compared(self) -> str:

