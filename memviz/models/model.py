@@ -109,14 +109,18 @@ class Model:
 
     def scores(self, outputs: Sequence[object], count: int) -> list[float]:
         """The scores of `count` pictures from what `run` gave; `ModelError` if that is not one number a picture."""
+        scores: list[float] = self.score_spec(self.numbers(outputs, count)).tolist()
+        return scores
+
+    def numbers(self, outputs: Sequence[object], count: int) -> Tensor:
+        """What `run` gave as numbers (count, crops) float32; `ModelError` if that is not one number a picture."""
         numbers = [out.float().flatten() for out in outputs if isinstance(out, Tensor) and out.numel() == count]
         if len(numbers) < len(outputs):
             raise ModelError(
                 f"{self.name} does not give one number a picture, so it has no {self.target or 'score'!r}. "
                 "Wrap it with target=None to look inside all the same."
             )
-        scores: list[float] = self.score_spec(torch.stack(numbers, dim=1)).tolist()
-        return scores
+        return torch.stack(numbers, dim=1)
 
     def score(
         self,
