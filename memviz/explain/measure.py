@@ -82,7 +82,7 @@ def measure(model: Model, addresses: Sequence[str], reading: Reading, least: int
             out, calls = taps.record(example)  # what cannot be measured is refused before photographs are read
         model.numbers([out], len(example))
         groups = _group({address: _bytes(calls[address]) * reading.batch_size for address in addresses})
-        passes = len(reading.paths) * (2 * len(groups) + len(REPLACEMENTS) * len(addresses))
+        passes = len(reading.paths) * sum(1 + _second_pass(model, group) for group in groups)
         done = []
         with show_progress("Measuring effects", passes, "passes", reading.progress) as advance:
             for group in groups:
@@ -124,6 +124,11 @@ def _group(sizes: Mapping[str, int]) -> list[list[str]]:
         groups[-1].append(address)
         filled += size
     return groups
+
+
+def _second_pass(model: Model, addresses: Iterable[str]) -> int:
+    """How many forward passes the second pass takes for a photograph; what follows a branch is short."""
+    return 1 + len(REPLACEMENTS) * sum(address not in model.branches for address in addresses)
 
 
 def _bytes(calls: Iterable[Call]) -> int:
@@ -174,7 +179,8 @@ class _Passes:
             if again != read[: len(again)]:
                 break
             self._replace(batch, means, self._kept[number])
-            self._advance((len(batch.indices) + len(batch.failures)) * (1 + len(REPLACEMENTS) * len(self._addresses)))
+            count = len(batch.indices) + len(batch.failures)
+            self._advance(count * _second_pass(self._model, self._addresses))
         if again != read:
             raise ImageError("Photographs were changed while effects were measured. Measure again.")
 

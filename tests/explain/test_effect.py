@@ -227,29 +227,54 @@ def test_each_use_of_a_module_is_replaced_by_itself(colours):
 
 
 class Chain(nn.Module):
-    """Branches, one of which reads the other, and overwrites its own input, which a third part reads."""
+    """Branches, one of which reads the other, and may overwrite its own input, which a third part reads."""
 
-    def __init__(self):
+    def __init__(self, inplace):
         super().__init__()
         self.red = Channel(0)
-        self.later = nn.Sequential(nn.Threshold(0.5, 0.0, inplace=True), Shift(0.0))
+        self.later = nn.Sequential(nn.Threshold(0.5, 0.0, inplace=inplace), Shift(0.0))
 
     def forward(self, pictures):
         first = self.red(pictures)
         return self.later(first) + first
 
 
-def test_what_a_replaced_branch_feeds_runs_again(colours):
+@pytest.mark.parametrize("inplace", [True, False])
+def test_what_a_replaced_branch_feeds_runs_again(inplace, colours):
     folder, levels = colours
-    red = np.where(levels[:, 0] > 0.5, levels[:, 0], 0)
-    effects = branch_effects(wrapped(Chain(), branches=("red", "later")), folder)
-    assert effects.sd == pytest.approx((2 * red).std(ddof=1), rel=1e-5)
-    mean = levels[:, 0].mean()
-    constant = 2 * (mean if mean > 0.5 else 0)
-    assert effects.effect("red", "mean").sd == 0
-    assert effects.effect("red", "mean").largest_change == pytest.approx(np.abs(2 * red - constant).max(), rel=1e-5)
+    red = levels[:, 0]
+
+    def score(level):
+        high = np.where(level > 0.5, level, 0)
+        return high + (high if inplace else level)
+
+    effects = branch_effects(wrapped(Chain(inplace), branches=("red", "later")), folder)
+    assert effects.sd == pytest.approx(score(red).std(ddof=1), rel=1e-5)
+    mean = effects.effect("red", "mean")
+    assert mean.sd == 0
+    assert mean.largest_change == pytest.approx(np.abs(score(red) - score(red.mean())).max(), rel=1e-5)
     # The second branch still does to its input what it did.
-    assert effects.effect("later", "mean").sd == pytest.approx(red.std(ddof=1), rel=1e-5)
+    rest = np.where(red > 0.5, red, 0) if inplace else red
+    assert effects.effect("later", "mean").sd == pytest.approx(rest.std(ddof=1), rel=1e-5)
+
+
+def test_a_layer_inside_a_branch_is_replaced_where_the_other_branches_are_not_run_again(colours):
+    network = Additive(1.0, 1.0)
+    network.red = nn.Sequential(network.red, nn.ReLU(inplace=True))
+    model = wrapped(network)
+    branch, layer = branch_effects(model, colours[0]), layer_effects(model, colours[0], "red.0", sample=None)
+    for one, two in zip(find(branch, "red"), find(layer, "red.0"), strict=True):
+        assert one.largest_change > 0.1
+        assert flat(one) == pytest.approx(flat(two))
+
+
+def test_each_crop_is_replaced_by_the_mean_of_its_own(originals):
+    photographs = [path for path in originals.values() if path.suffix in (".png", ".jpg")][:14]
+    model = wrapped(Additive(1.0, 0.0), InputSpec(size=(4, 4), resize=(9, 9), crops="ten"))
+    scores = model.score(photographs)["memorability"]
+    mean = branch_effects(model, photographs).effect("red", "mean")
+    assert mean.sd == 0
+    assert mean.largest_change == pytest.approx(float((scores - scores.mean()).abs().max()), rel=1e-4)
 
 
 class Returns(Additive):
