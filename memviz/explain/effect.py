@@ -32,11 +32,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from memviz.errors import ImageError, LayerError, ModelError, StoreError
-from memviz.evaluation.evaluate import FEW
+from memviz.errors import LayerError, ModelError, StoreError
 from memviz.evaluation.metrics import Statistic, bootstrap_interval, mae, spearman
 from memviz.explain.measure import Measured, Reading, Replacement, measure
-from memviz.images import list_images
 from memviz.index import Index
 from memviz.models import Model
 from memviz.models.model import warn_unreadable
@@ -195,8 +193,8 @@ def branch_effects(
             f"{model.name} has no branches whose effects could be compared. Give layers to layer_effects, or name "
             "top-level modules that work side by side: memviz.wrap(module, inputs, branches=[...])."
         )
-    paths, hashes = _choose(photographs, sample, seed)
-    return _effects(model, model.branches, Reading(paths, hashes, batch_size, workers, progress), seed)
+    reading = Reading.draw(photographs, sample, seed, batch_size, workers, progress)
+    return _effects(model, model.branches, reading, seed)
 
 
 def layer_effects(
@@ -247,28 +245,12 @@ def layer_effects(
     if not given:
         raise LayerError("No layer was asked for. Give at least one address, such as 'alexnet.conv4'.")
     wanted = dict.fromkeys(model.layers[each].address if "@" in each else each for each in given)
-    paths, hashes = _choose(photographs, sample, seed)
-    return _effects(model, tuple(wanted), Reading(paths, hashes, batch_size, workers, progress), seed)
-
-
-def _choose(
-    photographs: Index | str | Path | Iterable[str | Path], sample: int | None, seed: int
-) -> tuple[list[Path], list[str | None]]:
-    """Photographs in a random order, of which a sample is the beginning, and the SHA-256 that each must have."""
-    if isinstance(photographs, Index):
-        ranked = photographs.images[photographs.images["error"].isna() & photographs.images["copy_of"].isna()]
-        paths, hashes = [photographs.photos / name for name in ranked["path"]], list(ranked["sha256"])
-    else:
-        paths = list_images(photographs)
-        hashes = [None] * len(paths)
-    if sample is not None and sample < FEW:
-        raise ImageError(f"sample={sample} is not possible: give {FEW} or more, or None for all photographs.")
-    order = np.random.default_rng(seed).permutation(len(paths))[:sample]
-    return [paths[place] for place in order], [hashes[place] for place in order]
+    reading = Reading.draw(photographs, sample, seed, batch_size, workers, progress)
+    return _effects(model, tuple(wanted), reading, seed)
 
 
 def _effects(model: Model, addresses: Sequence[str], reading: Reading, seed: int) -> Effects:
-    measured = measure(model, addresses, reading, FEW)
+    measured = measure(model, addresses, reading)
     warn_unreadable(measured.unreadable, stacklevel=4)
     scores, scaled = _read(model, measured, measured.before)
     effects = []
@@ -332,13 +314,12 @@ def _estimate(statistic: Statistic, before: _Scores, after: _Scores, seed: int) 
 
 
 def _lost_variance(before: _Scores, after: _Scores) -> float:
-    variance = before.var(ddof=1)
-    return float((before - after).var(ddof=1) / variance) if variance else float("nan")
+    # A resample may have no variance, where all the scores have.
+    return float("nan") if _is_flat(before) else float((before - after).var(ddof=1) / before.var(ddof=1))
 
 
 def _total_effect(before: _Scores, after: _Scores) -> float:
-    variance = before.var(ddof=1)
-    return float(np.square(before - after).mean() / (2 * variance)) if variance else float("nan")
+    return float("nan") if _is_flat(before) else float(np.square(before - after).mean() / (2 * before.var(ddof=1)))
 
 
 def _sd(scores: _Scores) -> float:

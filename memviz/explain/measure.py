@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from memviz.errors import ImageError, LayerError, ModelError
-from memviz.explain.tap import Call, Tapped, tapped
+from memviz.evaluation.evaluate import FEW
+from memviz.explain.tap import Call, Tapped, check_outputs, find_fault, tapped
 from memviz.files import utf8_name
-from memviz.images import Batch, stream
+from memviz.images import Batch, list_images, stream
+from memviz.index import Index
 from memviz.layers import observe, private_copy, replace_modules
 from memviz.models import Model
 from memviz.progress import Advance
@@ -39,6 +41,41 @@ class Reading:
     workers: int
     progress: bool | None
 
+    @classmethod
+    def draw(
+        cls,
+        photographs: Index | str | Path | Iterable[str | Path],
+        sample: int | None,
+        seed: int,
+        batch_size: int,
+        workers: int,
+        progress: bool | None,
+    ) -> Reading:
+        """Photographs in a random order, of which a sample is the beginning.
+
+        Args:
+            photographs: files and folders, or an index: then those that it ranks.
+            sample: how many; None takes all.
+            seed: of the order.
+            batch_size, workers, progress: of the reading.
+
+        Raises:
+            ImageError: no photograph was found, or the sample is too small.
+        """
+        if sample is not None and sample < FEW:
+            raise ImageError(f"sample={sample} is not possible: give {FEW} or more, or None for all photographs.")
+        paths: list[Path]
+        hashes: list[str | None]
+        if isinstance(photographs, Index):
+            ranked = photographs.images[photographs.images["error"].isna() & photographs.images["copy_of"].isna()]
+            paths, hashes = [photographs.photos / name for name in ranked["path"]], list(ranked["sha256"])
+        else:
+            paths = list_images(photographs)
+            hashes = [None] * len(paths)
+        order = np.random.default_rng(seed).permutation(len(paths))[:sample]
+        chosen = [paths[place] for place in order], [hashes[place] for place in order]
+        return cls(*chosen, batch_size, workers, progress)
+
 
 @dataclass(frozen=True, eq=False)
 class Measured:
@@ -57,7 +94,7 @@ class Measured:
     logit: bool
 
 
-def measure(model: Model, addresses: Sequence[str], reading: Reading, least: int) -> Measured:
+def measure(model: Model, addresses: Sequence[str], reading: Reading) -> Measured:
     """Replaces the outputs of modules, one module at a time.
 
     Another photograph's output is that of the predecessor in the reading's order, and for the first that of the last.
@@ -66,29 +103,32 @@ def measure(model: Model, addresses: Sequence[str], reading: Reading, least: int
         model: with a score.
         addresses: of modules.
         reading: the photographs.
-        least: how many photographs must be readable.
 
     Raises:
         ModelError: the model does not give one finite number a picture.
         LayerError: a module whose output cannot be replaced.
-        ImageError: fewer photographs can be read, or they changed between the passes.
+        ImageError: too few photographs can be read, or they changed between the passes.
     """
     network = private_copy(model.module)
     example = torch.zeros(2, 3, *model.inputs.size, device=model.device, dtype=model.dtype)
     # A caller's autocast would change the score.
     with torch.inference_mode(), torch.autocast(model.device.type, enabled=False):
         logit = _remove_sigmoid(network, example)
-        with tapped(network, addresses) as taps:
-            out, calls = taps.record(example)  # what cannot be measured is refused before photographs are read
+        # What cannot be measured is refused before photographs are read.
+        with tapped(network, [*addresses, *model.branches]) as taps:
+            out, calls = taps.record(example)
+        check_outputs({address: calls[address] for address in addresses}, len(example))
         model.numbers([out], len(example))
+        # A network may also use the parts of what is called a branch, but not the branch.
+        branches = [branch for branch in model.branches if not find_fault(calls[branch], len(example))]
         groups = _group({address: _bytes(calls[address]) * reading.batch_size for address in addresses})
         passes = len(reading.paths) * sum(1 + _second_pass(model, group) for group in groups)
         done = []
         with show_progress("Measuring effects", passes, "passes", reading.progress) as advance:
             for group in groups:
-                with tapped(network, [*group, *model.branches], model.branches) as taps:
+                with tapped(network, [*group, *branches], branches) as taps:
                     done.append(_Passes(model, taps, group, reading, advance))
-                    done[-1].run(least)
+                    done[-1].run()
     after = {key: np.concatenate(found) for each in done for key, found in each.after.items()}
     return Measured(np.concatenate(done[0].before), after, done[0].unreadable, logit)
 
@@ -159,17 +199,17 @@ class _Passes:
         self._small: list[str] | None = None
         self._kept: list[list[dict[str, list[Tensor]]]] = []
 
-    def run(self, least: int) -> None:
+    def run(self) -> None:
         """Fills `before`, `after` and `unreadable`."""
         read: list[int] = []
         for batch in self._stream():
             read += batch.indices.tolist()
             self._add(batch)
             self._advance(len(batch.indices) + len(batch.failures))
-        if len(read) < least:
+        if len(read) < FEW:
             failed = "".join(f" {utf8_name(path)}: {why}." for path, why in list(self.unreadable.items())[:3])
             raise ImageError(
-                f"{len(read)} of {len(self._reading.paths)} photographs can be read, and of fewer than {least} nothing "
+                f"{len(read)} of {len(self._reading.paths)} photographs can be read, and of fewer than {FEW} nothing "
                 f"can be said about the order or the variance of their scores.{failed} Give more photographs."
             )
         means = {key: [total / len(read) for total in totals] for key, totals in self._sums.items()}
@@ -202,6 +242,7 @@ class _Passes:
         kept = []
         for crop, pictures in self._crops(batch):
             _, calls = self._taps.record(pictures)
+            check_outputs(calls, len(pictures))
             for address in self._addresses:
                 # In double precision, which not every device has; so no batch size changes the mean.
                 sums = [call.output.cpu().sum(0, dtype=torch.float64) for call in calls[address]]
@@ -222,7 +263,7 @@ class _Passes:
         """The branches whose outputs are kept for the second pass: those that no module must be recorded in."""
         whole = [
             branch
-            for branch in self._model.branches
+            for branch in self._taps.remembering
             if not any(self._taps.is_inside(address, branch) for address in self._addresses)
         ]
         needed = sum(_bytes(calls[branch]) for branch in whole) * crops * len(self._reading.paths)
@@ -238,10 +279,11 @@ class _Passes:
         for crop, pictures in self._crops(batch):
             known = {branch: [each.to(pictures.device) for each in found] for branch, found in kept[crop].items()}
             out, calls = self._taps.record(pictures, known)
+            check_outputs(calls, len(pictures))
             outputs[None].append(out)
             for address in self._addresses:
                 own = [call.output for call in calls[address]]
-                total = [mean.to(one) for mean, one in zip(means[crop, address], own, strict=True)]
+                total = [mean.to(one.dtype).to(one.device) for mean, one in zip(means[crop, address], own, strict=True)]
                 by_mean = [mean.expand_as(one) for mean, one in zip(total, own, strict=True)]
                 last = self._last[crop, address]
                 by_other = [torch.cat((before, one[:-1])) for before, one in zip(last, own, strict=True)]

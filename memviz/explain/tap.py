@@ -28,14 +28,37 @@ class Call:
     input: Tensor | None = None
 
 
+def find_fault(calls: Sequence[Call], count: int) -> str | None:
+    """Why the outputs that a module gave for `count` pictures cannot be replaced; None if they can."""
+    if not calls:
+        return "does not run in a forward pass"
+    for call in calls:
+        if not isinstance(call.output, Tensor):
+            return f"returns a {type(call.output).__name__}"
+        if not call.output.is_floating_point() or call.output.shape[:1] != (count,):
+            return f"returns {tuple(call.output.shape)} {call.output.dtype} for {count} pictures"
+    return None
+
+
+def check_outputs(calls: Mapping[str, Sequence[Call]], count: int) -> None:
+    """Raises a `LayerError` for modules whose outputs for `count` pictures cannot be replaced."""
+    for address, made in calls.items():
+        if fault := find_fault(made, count):
+            raise LayerError(_NO_OUTPUT.format(address, fault))
+
+
 class Tapped:
     """Runs a network and controls the outputs of some of its modules; `tapped` makes it.
 
     A module that runs several times in a forward pass has several outputs, each of which is recorded and replaced by
     itself.
+
+    Attributes:
+        remembering: the addresses of those whose inputs are kept, to see whether they must run again.
     """
 
-    def __init__(self, network: nn.Module, taps: Mapping[str, _Tap]) -> None:
+    def __init__(self, network: nn.Module, taps: Mapping[str, _Tap], remembering: Sequence[str]) -> None:
+        self.remembering = remembering
         self._network = ChannelsLast(network)
         self._taps = taps
 
@@ -52,24 +75,11 @@ class Tapped:
         Args:
             pictures: of the network's device and type.
             known: outputs of modules on these pictures from an earlier pass; these modules do not run.
-
-        Raises:
-            LayerError: a tapped module does not run, or does not return a tensor with an entry for each picture.
         """
         for address, tap in self._taps.items():
             tap.set(record=True, given=(known or {}).get(address))
         out = self._network(pictures)
-        calls = {address: tap.seen for address, tap in self._taps.items()}
-        for address, seen in calls.items():
-            if not seen:
-                raise LayerError(_NO_OUTPUT.format(address, "does not run in a forward pass"))
-            for each in seen:
-                if not isinstance(each.output, Tensor):
-                    raise LayerError(_NO_OUTPUT.format(address, f"returns a {type(each.output).__name__}"))
-                if not each.output.is_floating_point() or each.output.shape[:1] != pictures.shape[:1]:
-                    about = f"returns {tuple(each.output.shape)} {each.output.dtype} for {len(pictures)} pictures"
-                    raise LayerError(_NO_OUTPUT.format(address, about))
-        return out, calls
+        return out, {address: tap.seen for address, tap in self._taps.items()}
 
     def replace(
         self, pictures: Tensor, address: str, outputs: Sequence[Tensor], calls: Mapping[str, Sequence[Call]]
@@ -107,7 +117,7 @@ def tapped(network: nn.Module, addresses: Iterable[str], remembering: Iterable[s
     Raises:
         LayerError: an address that the network does not have, or the network itself ("").
     """
-    remembering = set(remembering)
+    remembering = list(remembering)
     modules = {address: submodule(network, address) for address in addresses}
     if network in modules.values():
         raise LayerError("The output of the network itself ('') cannot be replaced, only that of a layer in it.")
@@ -125,7 +135,7 @@ def tapped(network: nn.Module, addresses: Iterable[str], remembering: Iterable[s
     try:
         for module, tap in made.items():
             vars(module)["forward"] = tap
-        yield Tapped(network, {address: made[module] for address, module in modules.items()})
+        yield Tapped(network, {address: made[module] for address, module in modules.items()}, remembering)
     finally:
         handle.remove()
         for module, forward in before.items():
