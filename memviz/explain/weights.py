@@ -38,10 +38,10 @@ class LayerWeights:
         kind: the module's class.
         shape: of the weights, as torch has it.
         count: of the weights.
-        verdict: "random start": as drawn, nothing is more than chance. "constant start": all have one value, and
-            shifts are 0, as normalizations start, or layers that start at 0. "hardly moved": the bulk is a random
-            start's, but a change can be seen that need not be more than `LITTLE` of its norm. "trained": neither.
-            "undecided": see `reason`.
+        verdict: "random start": nothing is more than chance, or what has changed is less than 1 % of the weights' norm.
+            "hardly moved": it is more, but need not be more than 5 %. "constant start": all weights have one value, and
+            shifts are 0, as normalizations start, or layers that start at 0. "trained": none of these. "undecided":
+            see `reason`.
         std: standard deviation about 0.
         kurtosis: fourth moment over the squared variance; 1.8 for uniform, 3 for normal weights.
         largest: largest absolute weight.
@@ -86,14 +86,16 @@ class LayerWeights:
             return f"It cannot be told whether it has learned: {self.reason}."
         if self.verdict == "constant start":
             return f"It has not learned: {self.reason}."
-        clearest = f"clearest is its {self.evidence[0][0]}" if self.evidence else str(self.reason)
+        clearest = f"clearest in: {self.evidence[0][0]}" if self.evidence else ""
         if self.verdict == "trained":
             return f"It has learned: its weights are not those of a random start ({clearest})."
-        known = f", {self.start}" if self.start else ", of a scale of its own"
-        start = f"{self.family}{', each filter scaled' if self.scaled else known}" if self.family else "constant"
+        scale = "each filter scaled" if self.scaled else self.start or "a scale of its own"
+        start = f"{self.family}, {scale}" if self.family else "constant"
+        change = f"{self.moved or 0:.2%} of the weights' norm"
         if self.verdict == "random start":
-            return f"It has not learned: its weights are at their random start ({start})."
-        return f"It has hardly moved from its start ({start}): a change can be seen ({clearest}), but it is small."
+            besides = f", but for a change of at least {change}" if self.moved else ""
+            return f"It has not learned: its weights are at their random start ({start}){besides}."
+        return f"It has hardly moved from its start ({start}): what has changed is at least {change} ({clearest})."
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
@@ -114,7 +116,7 @@ def check_weights(network: nn.Module) -> tuple[LayerWeights, ...]:
     bound shows each change, "hardly moved" begins at .01 to .02 of the norm and "trained" at .05 to .1. A normal start
     has no bound: a change in one direction shows from .03 to .1 (.3 for AlexNet's first convolution), in ten from .1 to
     .3, in fifty from .3; one that is the same at all positions of the kernel from .1 (.3); independent normal changes
-    never do.
+    never do. Sparse and identity starts (`nn.init.sparse_`, `dirac_`) are not known, and count as trained.
     In theory (Benaych-Georges and Nadakuditi 2011, "The Eigenvalues and Eigenvectors of Finite, Low Rank Perturbations
     of Large Random Matrices") a change in k directions shows from sqrt(k) (p n)^(-1/4) of the norm of p x n weights.
 

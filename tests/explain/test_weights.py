@@ -142,6 +142,14 @@ def test_a_small_change_of_torch_s_start_shows_at_its_bound(kind, share, verdict
     assert 0.3 * share < row.moved < 1.1 * share
 
 
+def test_orthogonal_starts():
+    torch.manual_seed(0)
+    for shape in [(256, 256), (64, 576), (576, 64)]:
+        layer = nn.Linear(*shape)
+        nn.init.orthogonal_(layer.weight)
+        assert only(layer).verdict == "random start"
+
+
 def test_what_a_normal_start_hides():
     layer = drawn("He normal")
     with torch.no_grad():
@@ -312,6 +320,8 @@ def test_published_resmem(resmem):
         row = verdicts[f"alexnet.conv{number}"]
         assert (row.verdict, row.family, row.start) == ("random start", "uniform", "torch's default")
         assert 0 < row.moved < 0.002  # a few weights lie beyond the bound
+        assert "it has not learned" in row.sentence.lower()
+        assert f"a change of at least {row.moved:.2%}" in row.sentence
     assert {row.verdict for row in rows if row.address.startswith("resnet.")} == {"trained"}
     assert all(verdicts[f"head.fc{number}"].untrained for number in range(6, 12))
     assert verdicts["head.fc12"].reason == "256 weights are too few"
