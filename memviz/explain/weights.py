@@ -113,10 +113,11 @@ def check_weights(network: nn.Module) -> tuple[LayerWeights, ...]:
 
     A random start means that nothing of that was found, or a change of less than 1 % of the weights' norm. Measured
     with changes added to the starts of layers of 17,000 to 2.4 million weights: after torch's default start, whose
-    bound shows each change, "hardly moved" begins at .01 to .02 of the norm and "trained" at .05 to .1. A normal start
-    has no bound: a change in one direction shows from .03 to .1 (.3 for AlexNet's first convolution), in ten from .1 to
-    .3, in fifty from .3; one that is the same at all positions of the kernel from .1 (.3); independent normal changes
-    never do. Sparse and identity starts (`nn.init.sparse_`, `dirac_`) are not known, and count as trained.
+    bound shows each change, "hardly moved" begins at .01 to .03 of the norm and "trained" at .05 to .1. A normal start
+    has no bound: a change in one direction shows from .05, in ten from .1 to .3, in fifty from .3; one that is the same
+    at all positions of the kernel from .1. In AlexNet's first convolution, which is small, one direction and equal
+    positions show at .3, more directions not even then. Independent normal changes never show.
+    Sparse and identity starts (`nn.init.sparse_`, `dirac_`) are not known, and count as trained.
     In theory (Benaych-Georges and Nadakuditi 2011, "The Eigenvalues and Eigenvectors of Finite, Low Rank Perturbations
     of Large Random Matrices") a change in k directions shows from sqrt(k) (p n)^(-1/4) of the norm of p x n weights.
 
