@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from memviz.errors import MemvizError as MemvizError
     from memviz.evaluation import Report as Report
     from memviz.evaluation import evaluate as evaluate
+    from memviz.explain import Checkup as Checkup
+    from memviz.explain import checkup as checkup
     from memviz.gallery import build_gallery as build_gallery
     from memviz.images import sample_photos as sample_photos
     from memviz.index import Index as Index
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "Checkup": "memviz.explain",
     "Index": "memviz.index",
     "InputSpec": "memviz.models",
     "MemvizError": "memviz.errors",
@@ -51,6 +54,7 @@ _HOME = {
     "TrainingJob": "memviz.training",
     "build_gallery": "memviz.gallery",
     "build_index": "memviz.index",
+    "checkup": "memviz.explain",
     "evaluate": "memviz.evaluation",
     "list_models": "memviz.models",
     "load_index": "memviz.index",

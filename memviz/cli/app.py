@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from memviz.cli import cache, demo, evaluate, gallery, index, layers, models, render, score, search, top, train
+from memviz.cli import cache, checkup, demo, evaluate, gallery, index, layers, models, render, score, search, top, train
 
 app = typer.Typer(
     name="memviz",
@@ -16,6 +16,7 @@ app = typer.Typer(
 for command in (
     models.models,
     layers.layers,
+    checkup.checkup,
     score.score,
     evaluate.evaluate,
     train.train,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 def layers(
     model: ModelName,
     everything: Annotated[bool, typer.Option("--all", help="Every module, not only what an index watches.")] = False,
+    checkup: Annotated[Path | None, typer.Option(help="What `memviz checkup` saved; its findings are shown.")] = None,
     weights: Weights = "random",
     options: Options = None,
 ) -> None:
@@ -22,16 +24,21 @@ def layers(
     import pandas as pd
 
     from memviz.cli.common import echo_table, read_model
+    from memviz.explain import load_checkup
     from memviz.models.registry import ARCHITECTURES
 
     table = read_model(model, weights, "cpu", None, options).layers
     rows = [_make_row(layer) for layer in (table if everything else table.watched())]
     columns = ["address", "kind", "ordinal", "channels", "output", "stride", "receptive field"]
-    echo_table(pd.DataFrame(rows, columns=columns))
+    shown = pd.DataFrame(rows, columns=columns)
+    if checkup is not None:
+        found = load_checkup(checkup)
+        shown["finding"] = [found.finding(address) for address in shown["address"]]
+    echo_table(shown)
     if not everything:
         typer.echo("\nThe convolutions and residual blocks; --all shows every module.", err=True)
     entry = ARCHITECTURES.get(model)
-    for part, finding in entry.weights.findings.items() if entry and entry.weights else ():
+    for part, finding in entry.weights.findings.items() if entry and entry.weights and checkup is None else ():
         typer.echo(f"{part} of the published weights: {finding}.", err=True)
 
 

@@ -104,7 +104,7 @@ def density(truth: ArrayLike, prediction: ArrayLike, title: str = "", score: str
         if not np.size(values) or not np.isfinite(values).all():
             raise MemvizError(f"{name}: {np.size(values)} scores, or some that are no numbers, have no density.")
     low, high = (float(limit([limit(truth), limit(prediction), end])) for limit, end in ((np.min, 0), (np.max, 1)))
-    with matplotlib.rc_context(_make_style()):
+    with matplotlib.rc_context(make_style()):
         figure, axes = _make_axes(title)
         for name, (values, colour) in sides.items():
             places, height = density_curve(values, low, high)
@@ -160,7 +160,7 @@ def learning_curves(
         raise MemvizError(f"None of the {len(curves)} logs has a value of {metric!r} yet.")
     named = len(curves) <= _NAMED_RUNS
     best = max(curves, key=lambda name: curves[name][metric].max() if len(curves[name]) else -np.inf)
-    with matplotlib.rc_context(_make_style()):
+    with matplotlib.rc_context(make_style()):
         figure, axes = _make_axes(title, legend=-(-len(curves) // 2) if named else 1)
         colours = _choose_colours(list(curves)) if named or not shades else _add_shades(figure, *shades)
         for name, curve in curves.items():
@@ -179,7 +179,7 @@ def learning_curves(
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Writes `path`.png (300 dpi) and `path`.pdf (Type 42 fonts; the same figure gives the same file)."""
-    with matplotlib.rc_context(_make_style()):
+    with matplotlib.rc_context(make_style()):
         for suffix, metadata in ((".png", {}), (".pdf", {"Creator": "memviz", "CreationDate": None})):
             with replacing(Path(f"{path}{suffix}")) as temporary:
                 figure.savefig(temporary, dpi=DPI, facecolor="white", metadata=metadata)
@@ -216,6 +216,7 @@ def _make_colormap() -> ListedColormap:
     return ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0, 0.9, 256)))  # its end is too light
 
 
-def _make_style() -> Any:
+def make_style() -> Any:
+    """matplotlib's settings for figures of this house, as `matplotlib.rc_context` takes them."""
     installed = {font.name for font in font_manager.fontManager.ttflist}
     return _STYLE | {"font.family": [next(face for face in _FACES if face in installed)]}

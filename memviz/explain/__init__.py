@@ -1,9 +1,18 @@
-"""What drives the score."""
+"""What drives a score: whether each part of a network has learned, and how much it matters to it."""
 
-from memviz.explain.effect import Effect as Effect
-from memviz.explain.effect import Effects as Effects
-from memviz.explain.effect import Estimate as Estimate
-from memviz.explain.effect import branch_effects as branch_effects
-from memviz.explain.effect import layer_effects as layer_effects
-from memviz.explain.weights import LayerWeights as LayerWeights
-from memviz.explain.weights import check_weights as check_weights
+from memviz.explain.checkup import Checkup, checkup, load_checkup
+from memviz.explain.effect import Effect, Effects, Estimate, branch_effects, layer_effects
+from memviz.explain.weights import LayerWeights, check_weights
+
+__all__ = [
+    "Checkup",
+    "Effect",
+    "Effects",
+    "Estimate",
+    "LayerWeights",
+    "branch_effects",
+    "check_weights",
+    "checkup",
+    "layer_effects",
+    "load_checkup",
+]

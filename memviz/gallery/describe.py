@@ -16,7 +16,6 @@ from memviz.gallery.plan import Plan, PlannedPanel
 from memviz.index import Index
 from memviz.layers import Layer
 from memviz.layers.unit import Unit
-from memviz.models.weights import finding
 from memviz.rendering.store import SavedRenders
 
 IMAGES = "images"
@@ -80,7 +79,7 @@ class _Writer:
             field_share=_field_share(layer, index),
             interior=_has_interior(layer, index.inputs.size),
             cards=tuple(self.card(panel, unit) for unit in panel.units),
-            finding=finding(panel.network.weights, layer.address),
+            finding=panel.network.finding(layer.address),
         )
 
     def card(self, panel: PlannedPanel, unit: Unit) -> Card:

@@ -14,11 +14,13 @@ from typing import Any
 
 from memviz.artefacts import Manifest
 from memviz.errors import LayerError, RecipeError
+from memviz.explain.checkup import DATA, Checkup, checkup_folder, load_checkup
 from memviz.gallery.recipe import NEAREST, SELECTIVE, Panel, Recipe, Source, load_recipe
 from memviz.index import Index, load_index
 from memviz.layers import Layer
 from memviz.layers.unit import Unit, units_of
 from memviz.models import Model
+from memviz.models.weights import finding
 from memviz.rendering.job import RenderJob
 
 # Of a page that somebody reads; a figure of a thousand renders is metres high.
@@ -59,6 +61,16 @@ class Network:
         """The preprocessing; of a mean image, which takes a megabyte in the index, only its checksum."""
         inputs, image = self.index.inputs.to_dict(), self.index.inputs.mean_image
         return inputs if image is None else inputs | {"mean_image": {"sha256": image.sha256}}
+
+    @cached_property
+    def checkup(self) -> Checkup | None:
+        """The checkup that was kept beside its index."""
+        folder = checkup_folder(self.index, self.weights)
+        return load_checkup(folder) if (folder / DATA).is_file() else None
+
+    def finding(self, address: str) -> str:
+        """What its checkup, or the registry of published weights, has to say of a layer: a phrase, or nothing."""
+        return self.checkup.finding(address) if self.checkup else finding(self.weights, address)
 
     def is_of(self, model: Model) -> bool:
         """Whether the index was made with this model."""
