@@ -7,9 +7,9 @@ import pytest
 import memviz
 
 PUBLIC = {
-    "Index", "InputSpec", "MemvizError", "Model", "RenderConfig", "Renders", "Report", "Runtime", "Start", "Teacher",
-    "build_index", "evaluate", "build_gallery", "list_models", "load_index", "load_model", "objectives", "render",
-    "make_gallery", "sample_photos", "train", "wrap", "TrainConfig", "TrainingJob",
+    "Checkup", "Index", "InputSpec", "MemvizError", "Model", "RenderConfig", "Renders", "Report", "Runtime", "Start",
+    "Teacher", "build_index", "checkup", "evaluate", "build_gallery", "list_models", "load_index", "load_model",
+    "objectives", "render", "make_gallery", "sample_photos", "train", "wrap", "TrainConfig", "TrainingJob",
 }  # fmt: skip
 HEAVY = (
     "torch", "torchvision", "lucent", "numpy", "pandas", "matplotlib", "skimage", "sklearn", "resmem", "rich",

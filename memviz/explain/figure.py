@@ -56,9 +56,11 @@ def _draw_layers(axes: Axes, checkup: Checkup) -> None:
     axes.set(
         xlabel="Layers with weights, in order", ylabel="Clearest sign of learning,\nas a multiple of what chance gives"
     )
+    if not drawn:
+        axes.text(0.5, 0.5, "No layer has enough weights to tell", ha="center", transform=axes.transAxes)
     axes.text(0.99, 0.85, "at its random start", va="top", ha="right", fontsize=6, transform=axes.get_yaxis_transform())
     axes.set_title(checkup.model, loc="left")
-    if checkup.branches:
+    if drawn and checkup.branches:
         axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=4, borderaxespad=0)
 
 
@@ -76,7 +78,8 @@ def _draw_effects(axes: Axes, effects: Effects, branches: tuple[str, ...]) -> No
     axes.set_xlim(0, max(1.25, axes.get_xlim()[1] * 1.15))
     what = (effects.target or "score").replace("_", " ")
     axes.set_xlabel(f"Share of variance that goes\n({what}, {effects.photographs} photographs)")
-    axes.legend(title="Output replaced by", loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)
+    if axes.patches:
+        axes.legend(title="Output replaced by", loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)
 
 
 def _part(address: str, branches: tuple[str, ...]) -> str:

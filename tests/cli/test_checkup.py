@@ -1,6 +1,5 @@
-import json
-
 import memviz as library
+from memviz.explain import load_checkup
 
 
 def test_prints_the_verdict_and_keeps_it_beside_the_index(memviz, index, tiny):
@@ -13,7 +12,7 @@ def test_prints_the_verdict_and_keeps_it_beside_the_index(memviz, index, tiny):
     assert any(line[0] == "alexnet:" for line in lines)
     folder = done.out.splitlines()[-1]
     network = library.load_model(tiny, weights=None).fingerprint()
-    assert json.loads((library.explain.checkup_folder(index, network) / "checkup.json").read_text())["weights"] == network
+    assert load_checkup(folder).weights == network
     assert folder.endswith(network[:12])
 
     table = memviz("layers", tiny, "--checkup", folder)

@@ -142,3 +142,19 @@ def test_the_published_resmem(resmem):
     found = checkup(resmem)
     assert found.finding("alexnet") == "weights at their random start"
     assert found.finding("resnet") == found.finding("resnet.layer3.20") == ""
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_network_of_which_nothing_can_be_told(photos, tmp_path):
+    """Too few weights, no branches with an effect, and one score for all."""
+    network = nn.Sequential(nn.Conv2d(3, 1, 16), nn.Flatten())
+    nn.init.zeros_(network[0].weight)
+    model = memviz.wrap(network, INPUTS, name="flat", branches=("0",))
+    found = checkup(model, photos, out=tmp_path / "out", progress=False)
+    assert "all photographs have the same score" in str(found)
+    model = memviz.wrap(nn.Sequential(nn.Conv2d(3, 1, 3)), INPUTS, name="small")
+    found = checkup(model, out=tmp_path / "small")
+    assert (
+        str(found)
+        == "small: nothing can be told of its weights (0 of 0 layers have learned; 1 have too little to tell)."
+    )
