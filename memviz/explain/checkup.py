@@ -67,10 +67,9 @@ class Checkup:
             within = [each for each in self.layers if not part or f"{each.address}.".startswith(f"{part}.")]
             known = [each for each in within if each.verdict != "undecided"]
             learned = sum(not each.untrained for each in known)
-            sentence = (
-                f"{part or self.model}: {_weights(within) or 'weights trained'} ({learned} of {len(known)} layers"
-            )
-            sentence += f" have learned; {len(within) - len(known)} have too little to tell)"
+            told = _weights(within) or ("weights trained" if known else "nothing can be told of its weights")
+            sentence = f"{part or self.model}: {told} ({learned} of {len(known)} layers have learned; "
+            sentence += f"{len(within) - len(known)} have too little to tell)"
             if self.effects and part:
                 sentence += f"; {self._effect(part)}"
             sentences.append(f"{sentence}.")
