@@ -1,15 +1,18 @@
 """What drives a score: whether each part of a network has learned, and how much it matters to it."""
 
+from memviz.explain.attribution import Attributions, attribute
 from memviz.explain.checkup import Checkup, checkup, load_checkup
 from memviz.explain.effect import Effect, Effects, Estimate, branch_effects, layer_effects
 from memviz.explain.weights import LayerWeights, check_weights
 
 __all__ = [
+    "Attributions",
     "Checkup",
     "Effect",
     "Effects",
     "Estimate",
     "LayerWeights",
+    "attribute",
     "branch_effects",
     "check_weights",
     "checkup",

@@ -113,7 +113,7 @@ def measure(model: Model, addresses: Sequence[str], reading: Reading) -> Measure
     example = torch.zeros(2, 3, *model.inputs.size, device=model.device, dtype=model.dtype)
     # A caller's autocast would change the score.
     with torch.inference_mode(), torch.autocast(model.device.type, enabled=False):
-        logit = _remove_sigmoid(network, example)
+        logit = remove_sigmoid(network, example)
         # What cannot be measured is refused before photographs are read.
         with tapped(network, [*addresses, *model.branches]) as taps:
             out, calls = taps.record(example)
@@ -133,7 +133,7 @@ def measure(model: Model, addresses: Sequence[str], reading: Reading) -> Measure
     return Measured(np.concatenate(done[0].before), after, done[0].unreadable, logit)
 
 
-def _remove_sigmoid(network: nn.Module, example: Tensor) -> bool:
+def remove_sigmoid(network: nn.Module, example: Tensor) -> bool:
     """Takes the sigmoid out of a private network whose output is that of an `nn.Sigmoid`, and says whether it is."""
     outputs: dict[str, list[tuple[Tensor, Tensor]]] = defaultdict(list)
 
