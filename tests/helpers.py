@@ -1,4 +1,4 @@
-"""Checks that any room's tests can use: what a call must leave as it was."""
+"""What any room's tests can use: checks of what a call must leave as it was, and files to work on."""
 
 import gc
 import logging
@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 LIGHTNING = ("pytorch_lightning", "lightning_fabric", "lightning_utilities", "torchmetrics")
@@ -133,3 +134,13 @@ def misnamed(folder, source):
     except OSError:
         pytest.skip("this file system has UTF-8 names only")
     return path
+
+
+def write_noise(folder, count: int, side: int):
+    """Makes a folder of pictures of side x side px, in which each pixel has a colour of its own."""
+    folder.mkdir()
+    random = torch.Generator().manual_seed(0)
+    for number in range(count):
+        pixels = torch.randint(0, 256, (side, side, 3), generator=random, dtype=torch.uint8)
+        Image.fromarray(pixels.numpy()).save(folder / f"{number}.png")
+    return folder

@@ -4,8 +4,7 @@ import json
 
 import pytest
 import torch
-from helpers import unchanged, undisturbed
-from PIL import Image
+from helpers import unchanged, undisturbed, write_noise
 from tiny import built
 from torch import nn
 
@@ -36,13 +35,7 @@ class Single(nn.Module):
 
 @pytest.fixture
 def photos(tmp_path):
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    random = torch.Generator().manual_seed(0)
-    for number in range(10):
-        pixels = torch.randint(0, 256, (18, 18, 3), generator=random, dtype=torch.uint8)
-        Image.fromarray(pixels.numpy()).save(folder / f"{number}.png")
-    return folder
+    return write_noise(tmp_path / "photos", 10, 18)
 
 
 @pytest.fixture

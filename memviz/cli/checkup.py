@@ -41,13 +41,14 @@ def checkup(
     if index is not None and photos is not None:
         raise typer.BadParameter("Give --photos or --index, not both.", param_hint="--photos")
     loaded = read_model(model, weights, device, mean, options)
-    of = load_index(index) if index is not None else photos
-    if index is not None:
-        network = loaded.fingerprint()
-        if (there := load_index(index).manifest).weights != network:
-            raise StoreError(f"{index} is of {there.model} with other weights. Give that model's index, or --photos.")
-        out = out or checkup_folder(index, network)
-    found = checkup(loaded, of, layers=layers or (), sample=sample, seed=seed, out=out, progress=True)
+    indexed = load_index(index) if index is not None else None
+    if indexed is not None:
+        if indexed.manifest.weights != loaded.fingerprint():
+            raise StoreError(
+                f"{index} is of {indexed.manifest.model} with other weights. Give that model's index, or --photos."
+            )
+        out = out or checkup_folder(indexed)
+    found = checkup(loaded, indexed or photos, layers=layers or (), sample=sample, seed=seed, out=out, progress=True)
     table = found.frame()[["address", "kind", "weights", "verdict", "start", "std", "clearest", "times_chance"]]
     shown = table if everything else table[~table["verdict"].isin(["trained", "undecided"])]
     if len(shown):

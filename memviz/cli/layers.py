@@ -24,7 +24,6 @@ def layers(
     import pandas as pd
 
     from memviz.cli.common import echo_table, read_model
-    from memviz.explain import load_checkup
     from memviz.models.registry import ARCHITECTURES
 
     table = read_model(model, weights, "cpu", None, options).layers
@@ -32,6 +31,8 @@ def layers(
     columns = ["address", "kind", "ordinal", "channels", "output", "stride", "receptive field"]
     shown = pd.DataFrame(rows, columns=columns)
     if checkup is not None:
+        from memviz.explain import load_checkup
+
         found = load_checkup(checkup)
         shown["finding"] = [found.finding(address) for address in shown["address"]]
     echo_table(shown)

@@ -29,9 +29,8 @@ from torch import Tensor
 
 from memviz.errors import ImageError, ModelError
 from memviz.explain.measure import remove_sigmoid
-from memviz.layers import ChannelsLast, observe, private_copy, replace_response_norms
+from memviz.layers import ChannelsLast, isolated, observe, private_copy, replace_response_norms
 from memviz.models import Model
-from memviz.rendering.engine import isolated
 
 TOLERANCE = 0.01
 

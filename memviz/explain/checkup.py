@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 from memviz.artefacts import MANIFEST, Manifest, claim
 from memviz.errors import StoreError
-from memviz.explain.effect import Effect, Effects, branch_effects, layer_effects
+from memviz.explain.effect import Effect, Effects, branch_effects, find_addresses, layer_effects
 from memviz.explain.weights import LayerWeights, check_weights
 from memviz.files import read_json, replacing, write_json
 from memviz.images import list_images
 from memviz.index import Index
+from memviz.layers.unit import lies_in
 from memviz.models import Model
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Checkup:
         >>> Checkup("net", "", (), check_weights(nn.Sequential(nn.Conv2d(3, 64, 7)))).finding("0")
         'weights at their random start'
         """
-        within = [each for each in self.layers if f"{each.address}.".startswith(f"{address}.")]
+        within = [each for each in self.layers if lies_in(each.address, address)]
         phrases = [_weights(within), "no effect on the score" if self._is_idle(address) else ""]
         return "; ".join(phrase for phrase in phrases if phrase)
 
@@ -64,7 +65,7 @@ class Checkup:
         """The whole in sentences: one for each branch, or for the network."""
         sentences = []
         for part in self.branches or ("",):
-            within = [each for each in self.layers if not part or f"{each.address}.".startswith(f"{part}.")]
+            within = [each for each in self.layers if not part or lies_in(each.address, part)]
             known = [each for each in within if each.verdict != "undecided"]
             learned = sum(not each.untrained for each in known)
             told = _weights(within) or ("weights trained" if known else "nothing can be told of its weights")
@@ -121,7 +122,7 @@ class Checkup:
         """The effects, by its mean and by others, of each module that is `address` or around it."""
         by_address: dict[str, list[Effect]] = {}
         for each in effects.effects if effects else ():
-            if f"{address}.".startswith(f"{each.address}."):
+            if lies_in(address, each.address):
                 by_address.setdefault(each.address, []).append(each)
         yield from by_address.values()
 
@@ -178,8 +179,7 @@ def checkup(
         >>> print(checkup(model))
         net: weights at their random start (0 of 1 layers have learned; 0 have too little to tell).
     """
-    asked = [layers] if isinstance(layers, str) else list(layers)
-    addresses = [model.layers[each].address if "@" in each else each for each in asked]
+    addresses = find_addresses(model, layers)
     folder = None if out is None else Path(out)
     manifest = Manifest(
         KIND,
@@ -187,7 +187,7 @@ def checkup(
         model.name,
         model.fingerprint(),
         model.inputs.to_dict(),
-        {"photographs": _digest(photographs), "layers": addresses, "sample": sample},
+        {"photographs": _digest(photographs), "layers": list(addresses), "sample": sample},
         seed,
     )
     if folder is not None:
@@ -223,10 +223,9 @@ def load_checkup(folder: str | os.PathLike[str]) -> Checkup:
     return found
 
 
-def checkup_folder(index: Index | str | os.PathLike[str], weights: str) -> Path:
+def checkup_folder(index: Index) -> Path:
     """Where the checkup of an index's network is kept, beside the index, for galleries to find."""
-    path = index.path if isinstance(index, Index) else Path(index)
-    return path.resolve().parent / "checkups" / weights[:12]
+    return index.path.resolve().parent / "checkups" / str(index.manifest.weights)[:12]
 
 
 def _weights(layers: list[LayerWeights]) -> str:

@@ -241,12 +241,17 @@ def layer_effects(
         >>> round(layer_effects(model, folder, "0").effect("0", "mean").share.value, 3)
         1.0
     """
-    given = [layers] if isinstance(layers, str) else list(layers)
-    if not given:
+    wanted = find_addresses(model, layers)
+    if not wanted:
         raise LayerError("No layer was asked for. Give at least one address, such as 'alexnet.conv4'.")
-    wanted = dict.fromkeys(model.layers[each].address if "@" in each else each for each in given)
     reading = Reading.draw(photographs, sample, seed, batch_size, workers, progress)
-    return _effects(model, tuple(wanted), reading, seed)
+    return _effects(model, wanted, reading, seed)
+
+
+def find_addresses(model: Model, layers: str | Iterable[str]) -> tuple[str, ...]:
+    """The addresses of layers that are given by them or by ordinals, each once."""
+    given = [layers] if isinstance(layers, str) else layers
+    return tuple(dict.fromkeys(model.layers[each].address if "@" in each else each for each in given))
 
 
 def _effects(model: Model, addresses: Sequence[str], reading: Reading, seed: int) -> Effects:

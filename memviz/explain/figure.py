@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from memviz.evaluation.plots import make_style
-
-if TYPE_CHECKING:
-    from memviz.explain.checkup import Checkup
-    from memviz.explain.effect import Effects
-    from memviz.explain.measure import Replacement
+from memviz.explain.checkup import NO_SHARE, Checkup
+from memviz.explain.effect import Effects
+from memviz.explain.measure import Replacement
+from memviz.layers.unit import lies_in
 
 _SIZE = (180 / 25.4, 62 / 25.4)  # inches: two columns of most journals
 # Blue, orange and grey of matplotlib, which are distinguishable with colour-blindness.
@@ -23,8 +20,6 @@ _REPLACED: tuple[tuple[Replacement, str, str], ...] = (
     ("mean", "its mean", "0.3"),
     ("other", "another photograph's", "0.7"),
 )
-# Below that a bar could not be seen.
-NO_SHARE = 0.001
 _LEAST, _MOST = 0.1, 1000.0  # times chance, beyond which nothing more is said
 
 
@@ -83,4 +78,4 @@ def _draw_effects(axes: Axes, effects: Effects, branches: tuple[str, ...]) -> No
 
 
 def _part(address: str, branches: tuple[str, ...]) -> str:
-    return next((branch for branch in branches if f"{address}.".startswith(f"{branch}.")), "head" if branches else "")
+    return next((branch for branch in branches if lies_in(address, branch)), "head" if branches else "")

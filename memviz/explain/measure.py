@@ -20,7 +20,7 @@ from memviz.explain.tap import Call, Tapped, check_outputs, find_fault, tapped
 from memviz.files import utf8_name
 from memviz.images import Batch, list_images, stream
 from memviz.index import Index
-from memviz.layers import observe, private_copy, replace_modules
+from memviz.layers import isolated, observe, private_copy, replace_modules
 from memviz.models import Model
 from memviz.progress import Advance
 from memviz.progress import progress as show_progress
@@ -112,7 +112,7 @@ def measure(model: Model, addresses: Sequence[str], reading: Reading) -> Measure
     network = private_copy(model.module)
     example = torch.zeros(2, 3, *model.inputs.size, device=model.device, dtype=model.dtype)
     # A caller's autocast would change the score.
-    with torch.inference_mode(), torch.autocast(model.device.type, enabled=False):
+    with isolated(model.device), torch.inference_mode():
         logit = remove_sigmoid(network, example)
         # What cannot be measured is refused before photographs are read.
         with tapped(network, [*addresses, *model.branches]) as taps:

@@ -10,11 +10,10 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from memviz.artefacts import Manifest
 from memviz.errors import LayerError, RecipeError
-from memviz.explain.checkup import DATA, Checkup, checkup_folder, load_checkup
 from memviz.gallery.recipe import NEAREST, SELECTIVE, Panel, Recipe, Source, load_recipe
 from memviz.index import Index, load_index
 from memviz.layers import Layer
@@ -22,6 +21,9 @@ from memviz.layers.unit import Unit, units_of
 from memviz.models import Model
 from memviz.models.weights import finding
 from memviz.rendering.job import RenderJob
+
+if TYPE_CHECKING:
+    from memviz.explain import Checkup
 
 # Of a page that somebody reads; a figure of a thousand renders is metres high.
 MOST_UNITS = 1000
@@ -65,7 +67,9 @@ class Network:
     @cached_property
     def checkup(self) -> Checkup | None:
         """The checkup that was kept beside its index."""
-        folder = checkup_folder(self.index, self.weights)
+        from memviz.explain.checkup import DATA, checkup_folder, load_checkup
+
+        folder = checkup_folder(self.index)
         return load_checkup(folder) if (folder / DATA).is_file() else None
 
     def finding(self, address: str) -> str:

@@ -1,6 +1,6 @@
 """How we look inside: works on any `torch.nn.Module` and knows no model by name."""
 
-from memviz.layers.capture import capture, check_uncompiled, evaluating, observe
+from memviz.layers.capture import capture, check_uncompiled, evaluating, isolated, observe
 from memviz.layers.edit import replace_modules, replaced
 from memviz.layers.fold import fold_batch_norms
 from memviz.layers.layout import ChannelsLast
@@ -17,6 +17,7 @@ __all__ = [
     "check_uncompiled",
     "evaluating",
     "fold_batch_norms",
+    "isolated",
     "layer_table",
     "observe",
     "private_copy",

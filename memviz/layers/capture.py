@@ -7,7 +7,7 @@ convolution, and never a tensor that a later in-place operation has overwritten.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -59,6 +59,16 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for child, training in before:
             child.training = training
+
+
+@contextmanager
+def isolated(device: torch.device) -> Iterator[None]:
+    """Runs the block without the caller's inference mode, in which there are no gradients, and autocast."""
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        for kind in {"cpu", device.type}:
+            stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from memviz.errors import LayerError, StoreError, did_you_mean
 from memviz.layers.capture import check_uncompiled, evaluating
 from memviz.layers.receptive import Field, FieldTracker
-from memviz.layers.unit import check_address
+from memviz.layers.unit import check_address, lies_in
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -310,7 +310,7 @@ def _number_convolutions(
     for row in rows:
         parts = row.address.split(".")
         ordinal = None
-        on_shortcut = _SHORTCUTS & set(parts) or any(f"{row.address}.".startswith(f"{each}.") for each in shortcuts)
+        on_shortcut = _SHORTCUTS & set(parts) or any(lies_in(row.address, each) for each in shortcuts)
         if row.is_convolution and not on_shortcut:
             branch = parts[0] if parts[0] in branches else ""
             count[branch] += 1

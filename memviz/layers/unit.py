@@ -98,6 +98,15 @@ class Unit:
         return units_of(layers[layer], int(channel))[0]
 
 
+def lies_in(address: str, part: str) -> bool:
+    """Whether a layer is a part of a network, by their addresses, or lies in it.
+
+    >>> lies_in("alexnet.conv4", "alexnet"), lies_in("alexnet", "alexnet"), lies_in("alexnets.conv4", "alexnet")
+    (True, True, False)
+    """
+    return f"{address}.".startswith(f"{part}.")
+
+
 def check_address(address: str) -> str:
     """Returns an address that a layer can have; raises a `LayerError` for others."""
     if not _ADDRESS.fullmatch(address) or address in (".", ".."):

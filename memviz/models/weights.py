@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from memviz.errors import WeightsError
 from memviz.files import sha256
+from memviz.layers.unit import lies_in
 from memviz.models.caffe import read_caffemodel
 
 if TYPE_CHECKING:
@@ -238,7 +239,7 @@ def finding(network: str, address: str) -> str:
     """
     for record in PUBLISHED:
         if record.fingerprint == network:
-            return next((text for part, text in record.findings.items() if f"{address}.".startswith(f"{part}.")), "")
+            return next((text for part, text in record.findings.items() if lies_in(address, part)), "")
     return ""
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from memviz.errors import RenderError
-from memviz.layers import ChannelsLast, fold_batch_norms, private_copy, replace_response_norms, truncate
+from memviz.layers import ChannelsLast, fold_batch_norms, isolated, private_copy, replace_response_norms, truncate
 from memviz.models import Model
 from memviz.progress import Advance
 from memviz.rendering.ascent import Values, ascend
@@ -49,16 +49,6 @@ class RenderResult:
 def seed_of(seed: int, name: str) -> int:
     """A picture's own seed, from the seed given and what it shows; never from its companions."""
     return int.from_bytes(hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest(), "little") >> 1
-
-
-@contextlib.contextmanager
-def isolated(device: torch.device) -> Iterator[None]:
-    """Runs the block without the caller's inference mode, in which there are no gradients, and autocast."""
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(torch.inference_mode(False))
-        for kind in {"cpu", device.type}:
-            stack.enter_context(torch.autocast(kind, enabled=False))
-        yield
 
 
 def needs_whole(model: Model, objectives: Sequence[Objective | Lucent]) -> bool:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck
 
+from memviz.layers.unit import lies_in
 from memviz.models import ScoreSpec
 
 # The standard deviation of the last layer's weights: so small that all scores start near its bias.
@@ -113,7 +114,7 @@ def _drawn(module: nn.Module, besides: Collection[str]) -> list[nn.Module]:
     return [
         submodule
         for address, submodule in module.named_modules()
-        if not any(address == other or address.startswith(f"{other}.") for other in besides)
+        if not any(lies_in(address, other) for other in besides)
     ]
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from helpers import unchanged, undisturbed
+from helpers import unchanged, undisturbed, write_noise
 from PIL import Image
 from torch import nn
 
@@ -43,13 +43,7 @@ def model():
 
 @pytest.fixture
 def photos(tmp_path):
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    random = torch.Generator().manual_seed(0)
-    for number in range(16):
-        pixels = torch.randint(0, 1 + 15 * number, (16, 16, 3), generator=random, dtype=torch.uint8)
-        Image.fromarray(pixels.numpy()).save(folder / f"{number}.png")
-    return folder
+    return write_noise(tmp_path / "photos", 16, 16)
 
 
 def test_what_has_not_learned_and_does_not_matter_is_found(model, photos):
@@ -134,7 +128,7 @@ def test_a_gallery_shows_the_one_beside_its_index(model, photos, tmp_path):
         return json.loads((page.parent / "gallery.json").read_text())["sections"][0]["groups"][0]["finding"]
 
     assert shown("before") == ""
-    checkup(model, index, out=checkup_folder(index, model.fingerprint()), progress=False)
+    checkup(model, index, out=checkup_folder(index), progress=False)
     assert shown("after") == "weights at their random start; no effect on the score"
 
 
