@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from memviz.errors import MemvizError as MemvizError
     from memviz.evaluation import Report as Report
     from memviz.evaluation import evaluate as evaluate
-    from memviz.explain import Checkup as Checkup
-    from memviz.explain import checkup as checkup
+    from memviz.explanation import Checkup as Checkup
+    from memviz.explanation import checkup as checkup
     from memviz.gallery import build_gallery as build_gallery
     from memviz.images import sample_photos as sample_photos
     from memviz.index import Index as Index
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "Checkup": "memviz.explain",
+    "Checkup": "memviz.explanation",
     "Index": "memviz.index",
     "InputSpec": "memviz.models",
     "MemvizError": "memviz.errors",
@@ -54,7 +54,7 @@ _HOME = {
     "TrainingJob": "memviz.training",
     "build_gallery": "memviz.gallery",
     "build_index": "memviz.index",
-    "checkup": "memviz.explain",
+    "checkup": "memviz.explanation",
     "evaluate": "memviz.evaluation",
     "list_models": "memviz.models",
     "load_index": "memviz.index",

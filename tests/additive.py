@@ -5,7 +5,7 @@ import math
 from torch import nn
 
 import memviz
-from memviz.explain.measure import REPLACEMENTS
+from memviz.explanation.measure import REPLACEMENTS
 from memviz.models import InputSpec
 
 INPUTS = InputSpec(size=(4, 4), resize=(4, 4))

@@ -15,7 +15,7 @@ from statistics import median
 import torch
 
 import memviz
-from memviz.explain.attribution import _Sum, _Walker
+from memviz.explanation.attribution import _Sum, _Walker
 
 
 def bare(walker: _Walker, inputs: torch.Tensor) -> None:

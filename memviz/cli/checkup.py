@@ -35,7 +35,7 @@ def checkup(
     """Check whether each layer has learned, and whether the branches matter to the score."""
     from memviz.cli.common import echo_table, read_model
     from memviz.errors import StoreError
-    from memviz.explain.checkup import checkup, checkup_folder
+    from memviz.explanation.checkup import checkup, checkup_folder
     from memviz.index import load_index
 
     if index is not None and photos is not None:

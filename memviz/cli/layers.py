@@ -31,7 +31,7 @@ def layers(
     columns = ["address", "kind", "ordinal", "channels", "output", "stride", "receptive field"]
     shown = pd.DataFrame(rows, columns=columns)
     if checkup is not None:
-        from memviz.explain import load_checkup
+        from memviz.explanation import load_checkup
 
         found = load_checkup(checkup)
         shown["finding"] = [found.finding(address) for address in shown["address"]]

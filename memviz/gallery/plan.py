@@ -23,7 +23,7 @@ from memviz.models.weights import finding
 from memviz.rendering.job import RenderJob
 
 if TYPE_CHECKING:
-    from memviz.explain import Checkup
+    from memviz.explanation import Checkup
 
 # Of a page that somebody reads; a figure of a thousand renders is metres high.
 MOST_UNITS = 1000
@@ -67,7 +67,7 @@ class Network:
     @cached_property
     def checkup(self) -> Checkup | None:
         """The checkup that was kept beside its index."""
-        from memviz.explain.checkup import DATA, checkup_folder, load_checkup
+        from memviz.explanation.checkup import DATA, checkup_folder, load_checkup
 
         folder = checkup_folder(self.index)
         return load_checkup(folder) if (folder / DATA).is_file() else None

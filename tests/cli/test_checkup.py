@@ -1,5 +1,5 @@
 import memviz as library
-from memviz.explain import load_checkup
+from memviz.explanation import load_checkup
 
 
 def test_prints_the_verdict_and_keeps_it_beside_the_index(memviz, index, tiny):

@@ -9,7 +9,7 @@ from tiny import Branches, DataDependent, InPlace, Viewed
 from torch import nn
 
 from memviz.errors import ImageError, LayerError
-from memviz.explain import branch_effects, layer_effects, measure
+from memviz.explanation import branch_effects, layer_effects, measure
 from memviz.models import InputSpec
 
 

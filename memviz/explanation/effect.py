@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from memviz.errors import LayerError, ModelError, StoreError
 from memviz.evaluation.metrics import Statistic, bootstrap_interval, mae, spearman
-from memviz.explain.measure import Measured, Reading, Replacement, measure
+from memviz.explanation.measure import Measured, Reading, Replacement, measure
 from memviz.index import Index
 from memviz.models import Model
 from memviz.models.model import warn_unreadable

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from memviz.errors import ImageError, ModelError
-from memviz.explain.measure import remove_sigmoid
+from memviz.explanation.measure import remove_sigmoid
 from memviz.layers import ChannelsLast, isolated, observe, private_copy, replace_response_norms
 from memviz.models import Model
 

@@ -7,7 +7,7 @@ from torch import nn
 
 import memviz
 from memviz.errors import ImageError, LayerError, ModelError
-from memviz.explain import attribute
+from memviz.explanation import attribute
 from memviz.layers import private_copy
 from memviz.models import InputSpec, ScoreSpec
 

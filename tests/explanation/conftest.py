@@ -3,7 +3,7 @@ import pytest
 from helpers import one_thread as one_thread
 from PIL import Image
 
-from memviz.explain import effect
+from memviz.explanation import effect
 
 
 @pytest.fixture(autouse=True)

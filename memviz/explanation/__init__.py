@@ -1,9 +1,9 @@
 """What drives a score: whether each part of a network has learned, and how much it matters to it."""
 
-from memviz.explain.attribution import Attributions, attribute
-from memviz.explain.checkup import Checkup, checkup, load_checkup
-from memviz.explain.effect import Effect, Effects, Estimate, branch_effects, layer_effects
-from memviz.explain.weights import LayerWeights, check_weights
+from memviz.explanation.attribution import Attributions, attribute
+from memviz.explanation.checkup import Checkup, checkup, load_checkup
+from memviz.explanation.effect import Effect, Effects, Estimate, branch_effects, layer_effects
+from memviz.explanation.weights import LayerWeights, check_weights
 
 __all__ = [
     "Attributions",

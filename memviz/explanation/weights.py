@@ -13,8 +13,8 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.parameter import UninitializedParameter
 
-from memviz.explain.chance import beyond
-from memviz.explain.draws import LITTLE, Draws, compare, match
+from memviz.explanation.chance import beyond
+from memviz.explanation.draws import LITTLE, Draws, compare, match
 
 Verdict = Literal["random start", "constant start", "hardly moved", "trained", "undecided"]
 
@@ -108,8 +108,8 @@ def check_weights(network: nn.Module) -> tuple[LayerWeights, ...]:
 
     Random starts draw all weights of a layer independently from one distribution. Learning makes filters, inputs,
     positions and directions of a layer differ from one another, neighbouring positions similar, and tails heavy. Each
-    of these is tested, see `memviz.explain.chance` for statistics, limits and sources, and `memviz.explain.starts` for
-    the starts.
+    of these is tested, see `memviz.explanation.chance` for statistics, limits and sources, and
+    `memviz.explanation.starts` for the starts.
 
     A random start means that nothing of that was found, or a change of less than 1 % of the weights' norm. Measured
     with changes added to the starts of layers of 17,000 to 2.4 million weights: after torch's default start, whose

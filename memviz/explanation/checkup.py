@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from memviz.artefacts import MANIFEST, Manifest, claim
 from memviz.errors import StoreError
-from memviz.explain.effect import Effect, Effects, branch_effects, find_addresses, layer_effects
-from memviz.explain.weights import LayerWeights, check_weights
+from memviz.explanation.effect import Effect, Effects, branch_effects, find_addresses, layer_effects
+from memviz.explanation.weights import LayerWeights, check_weights
 from memviz.files import read_json, replacing, write_json
 from memviz.images import list_images
 from memviz.index import Index
@@ -93,7 +93,7 @@ class Checkup:
         import pandas as pd
 
         from memviz.evaluation.plots import save
-        from memviz.explain.figure import checkup_figure
+        from memviz.explanation.figure import checkup_figure
 
         folder = Path(folder)
         save(checkup_figure(self), folder / "checkup")
@@ -154,8 +154,8 @@ def checkup(
 ) -> Checkup:
     """Looks whether each layer of a network has learned, and whether its branches matter to the score.
 
-    Weights are judged by `memviz.explain.check_weights`, effects are measured by `branch_effects` and `layer_effects`,
-    which say what they do and whose methods they are.
+    Weights are judged by `memviz.explanation.check_weights`, effects are measured by `branch_effects` and
+    `layer_effects`, which say what they do and whose methods they are.
 
     Args:
         model: stays as it is.

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memviz.explain.starts import Family
+from memviz.explanation.starts import Family
 
 # Of standard errors. By chance once in 1e9 for a normal statistic; in 1,246 layers of random torchvision networks the
 # largest was 3.3.

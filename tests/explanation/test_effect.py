@@ -14,7 +14,7 @@ from torch import nn
 
 import memviz
 from memviz.errors import ImageError, LayerError, ModelError, StoreError
-from memviz.explain import Effects, branch_effects, layer_effects
+from memviz.explanation import Effects, branch_effects, layer_effects
 from memviz.models import InputSpec
 from memviz.models.score_spec import ScoreSpec
 

@@ -10,8 +10,8 @@ from torch import nn
 
 import memviz
 from memviz.errors import StoreError
-from memviz.explain import checkup, load_checkup
-from memviz.explain.checkup import checkup_folder
+from memviz.explanation import checkup, load_checkup
+from memviz.explanation.checkup import checkup_folder
 from memviz.gallery import parse_recipe
 from memviz.models import InputSpec
 

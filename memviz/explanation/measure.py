@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from memviz.errors import ImageError, LayerError, ModelError
 from memviz.evaluation.evaluate import FEW
-from memviz.explain.tap import Call, Tapped, check_outputs, find_fault, tapped
+from memviz.explanation.tap import Call, Tapped, check_outputs, find_fault, tapped
 from memviz.files import utf8_name
 from memviz.images import Batch, list_images, stream
 from memviz.index import Index

@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from memviz.evaluation.plots import make_style
-from memviz.explain.checkup import NO_SHARE, Checkup
-from memviz.explain.effect import Effects
-from memviz.explain.measure import Replacement
+from memviz.explanation.checkup import NO_SHARE, Checkup
+from memviz.explanation.effect import Effects
+from memviz.explanation.measure import Replacement
 from memviz.layers.unit import lies_in
 
 _SIZE = (180 / 25.4, 62 / 25.4)  # inches: two columns of most journals
