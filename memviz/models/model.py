@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
@@ -40,6 +40,7 @@ class Model:
         target: what its single output means, such as "memorability"; None if it is no score.
         branches: top-level children whose convolutions are counted separately.
         score_spec: how its outputs become the score.
+        named: the names of the units of layers that have any, by address, as the classes of a classifier inside it.
         card: where a trained model came from; None for others.
         folder: of a trained model; None for others.
     """
@@ -52,8 +53,8 @@ class Model:
         target: str | None = None,
         branches: Sequence[str] = (),
         score_spec: ScoreSpec = IDENTITY,
+        named: Mapping[str, Sequence[str]] | None = None,
         card: ModelCard | None = None,
-        folder: Path | None = None,
     ) -> None:
         self.module = module
         self.inputs = inputs
@@ -61,8 +62,9 @@ class Model:
         self.target = target
         self.branches = tuple(branches)
         self.score_spec = score_spec
+        self.named = {address: tuple(names) for address, names in (named or {}).items()}
         self.card = card
-        self.folder = folder
+        self.folder: Path | None = None
 
     def __repr__(self) -> str:
         return f"Model({self.name!r}, {type(self.module).__name__}, {self.inputs.size[0]}x{self.inputs.size[1]} px)"
@@ -216,6 +218,7 @@ def wrap(
     target: str | None = None,
     branches: Sequence[str] = (),
     score_spec: ScoreSpec = IDENTITY,
+    named: Mapping[str, Sequence[str]] | None = None,
 ) -> Model:
     """Makes any vision network explorable.
 
@@ -226,6 +229,11 @@ def wrap(
         target: what its single output means, if it is a score.
         branches: top-level children whose convolutions are counted separately.
         score_spec: how its outputs become the score; by default they are the score.
+        named: the names of the units of layers that have any, by address, as {"fc": ["tench", "goldfish", ...]}.
+
+    Raises:
+        ModelError: not a module, a compiled one, or another number of names than a layer has units.
+        LayerError: names of a layer that does not run.
 
     Example:
         >>> from torchvision.models import alexnet
@@ -236,4 +244,8 @@ def wrap(
     if not isinstance(module, nn.Module):
         raise ModelError(f"wrap takes a torch.nn.Module; given was {type(module).__name__}.")
     check_uncompiled(module)
-    return Model(module, inputs, name or type(module).__name__, target, branches, score_spec)
+    model = Model(module, inputs, name or type(module).__name__, target, branches, score_spec, named)
+    for address, names in model.named.items():
+        if len(names) != (channels := model.layers[address].channels):
+            raise ModelError(f"{len(names)} names were given for {address!r}, which has {channels} units.")
+    return model

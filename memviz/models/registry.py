@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from torchvision.models import WeightsEnum
+from torchvision.models import WeightsEnum, get_weight
 
 from memviz.errors import ModelError, WeightsError, did_you_mean
+from memviz.layers.unit import lies_in
 from memviz.models import weights as stores
-from memviz.models.card import is_trained, read_trained
+from memviz.models.card import ModelCard, is_trained, read_trained
 from memviz.models.inputs import InputSpec
 from memviz.models.m3m import M3M
 from memviz.models.mean_image import MeanImage
@@ -45,6 +46,7 @@ class Architecture:
         names: how we name its parameters, as patterns, and how published files do.
         backbones: its submodules that torchvision has pretrained weights for, by address.
         options: of `build`, each with the values that it takes.
+        named: layers whose units have names: the address of each, and the torchvision weights whose classes they are.
         frozen: addresses of the submodules that are not trained and stay in evaluation mode; each is a backbone and
             returns one tensor.
     """
@@ -59,6 +61,7 @@ class Architecture:
     backbones: Mapping[str, str] = field(default_factory=dict)
     score_spec: ScoreSpec = IDENTITY
     options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    named: Mapping[str, str] = field(default_factory=dict)
     frozen: tuple[str, ...] = ()
 
 
@@ -71,6 +74,7 @@ _RESMEM = Architecture(
     stores.RESMEM,
     stores.RESMEM_NAMES,
     {"resnet": _RESNET152},
+    named={"resnet.fc": _RESNET152},
     frozen=("resnet",),
 )
 ARCHITECTURES = {
@@ -103,6 +107,7 @@ ARCHITECTURES = {
             "memorability",
             backbones={"resnet": _RESNET152, "segmentation.fcn": _FCN},
             options={"head": ("paper", "small")},
+            named={"resnet.fc": _RESNET152, "segmentation.fcn": _FCN},
             frozen=("resnet", "segmentation.fcn"),
         ),
         Architecture(
@@ -212,7 +217,32 @@ def load_model(
     branches: Any = module.branches
     if weights is None:
         card = folder = None  # its architecture alone was asked for
-    return Model(module.eval().to(device), inputs, entry.name, entry.target, branches, score_spec, card, folder)
+        named = _find_named(entry, entry.backbones if backbones == "torchvision" else backbones or ())
+    else:
+        named = _find_named(entry, _pretrained(card))
+    model = Model(module.eval().to(device), inputs, entry.name, entry.target, branches, score_spec, named, card)
+    model.folder = folder
+    return model
+
+
+def _find_named(entry: Architecture, pretrained: Iterable[str] | None) -> dict[str, tuple[str, ...]]:
+    """The names of the units of its named layers: of those in its pretrained submodules, or, for None, of all.
+
+    What is at its random start answers to no class, whatever the architecture calls it.
+    """
+    return {
+        address: tuple(get_weight(source).meta["categories"])
+        for address, source in entry.named.items()
+        if pretrained is None or any(lies_in(address, part) for part in pretrained)
+    }
+
+
+def _pretrained(card: ModelCard | None) -> tuple[str, ...] | None:
+    """Which submodules a trained model did not start at random; None where that is all or is not known."""
+    start = card and card.start
+    while start and start.get("start"):
+        start = start["start"]
+    return tuple(start.get("backbones") or ()) if start and start.get("weights") == "random" else None
 
 
 def _set_mean(inputs: InputSpec, mean: str | Path, name: str) -> InputSpec:

