@@ -21,7 +21,7 @@ from memviz.explanation.attribution import _Sum, _Walker
 def bare(walker: _Walker, inputs: torch.Tensor) -> None:
     """Forward and backward to the input, on the walker's network."""
     inputs = inputs.clone().requires_grad_()
-    torch.autograd.grad(walker._network(inputs).sum(), inputs)
+    torch.autograd.grad(walker.logit(inputs).sum(), inputs)
 
 
 def ours(walker: _Walker, inputs: torch.Tensor) -> None:

@@ -3,9 +3,11 @@
 from memviz.explanation.attribution import Attributions, attribute
 from memviz.explanation.checkup import Checkup, checkup, load_checkup
 from memviz.explanation.effect import Effect, Effects, Estimate, branch_effects, layer_effects
+from memviz.explanation.maps import METHODS, image_map
 from memviz.explanation.weights import LayerWeights, check_weights
 
 __all__ = [
+    "METHODS",
     "Attributions",
     "Checkup",
     "Effect",
@@ -16,6 +18,7 @@ __all__ = [
     "branch_effects",
     "check_weights",
     "checkup",
+    "image_map",
     "layer_effects",
     "load_checkup",
 ]

@@ -27,9 +27,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from memviz.errors import ImageError, ModelError
-from memviz.explanation.measure import remove_sigmoid
-from memviz.layers import ChannelsLast, isolated, observe, private_copy, replace_response_norms
+from memviz.errors import ModelError
+from memviz.explanation.logit import Logit, check_pictures, differentiating
+from memviz.layers import isolated, observe
 from memviz.models import Model
 
 TOLERANCE = 0.01
@@ -118,7 +118,7 @@ def attribute(
         ('logit', (2, 3, 4, 4), (2, 2), True)
     """
     for name, pictures in (("photographs", photographs), ("references", references)):
-        _check(name, pictures, model)
+        check_pictures(name, pictures, model)
     if not 1 <= steps <= max_steps or batch_size < 1:
         raise ModelError(
             f"steps={steps}, max_steps={max_steps}, batch_size={batch_size}: give 1 <= steps <= max_steps, and a batch "
@@ -138,7 +138,7 @@ def attribute(
     ]
     logits, residuals, errors, taken = columns
     return Attributions(
-        scale=walker.scale,
+        scale=walker.logit.scale,
         logits=logits,
         reference_logits=found[0].walk.starts,
         pixels=torch.stack([each.walk.pixels for each in found]).float(),
@@ -148,17 +148,6 @@ def attribute(
         steps=taken.long(),
         complete=errors <= tolerance,
     )
-
-
-def _check(name: str, pictures: Tensor, model: Model) -> None:
-    if pictures.dim() != 4 or pictures.shape[1:] != (3, *model.inputs.size) or not len(pictures):
-        height, width = model.inputs.size
-        raise ImageError(
-            f"{name} of shape {tuple(pictures.shape)} were given: {model.name} takes one or more, (N, 3, {height}, "
-            f"{width}), as model.inputs.from_pil makes them."
-        )
-    if not pictures.isfinite().all():
-        raise ImageError(f"The {name} contain nan or infinity: give finite numbers.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,14 +185,8 @@ class _Walker:
     """Runs a private copy of a model's network along paths."""
 
     def __init__(self, model: Model, addresses: Sequence[str], batch_size: int) -> None:
-        network = private_copy(model.module)
-        example = torch.zeros(2, 3, *model.inputs.size, device=model.device, dtype=model.dtype)
-        with torch.no_grad():
-            logit = remove_sigmoid(network, example)
-        self.scale: Literal["logit", "score"] = "logit" if logit else "score"
-        replace_response_norms(network)
+        self.logit = Logit(model)
         self._model, self._addresses, self._batch_size = model, addresses, batch_size
-        self._network = ChannelsLast(network)
         # Layers whose outputs a later operation overwrites in place, as an in-place ReLU does.
         self._overwritten: set[str] = set()
 
@@ -256,38 +239,18 @@ class _Walker:
         while True:
             last: dict[str, Tensor] = {}
             versions: dict[str, tuple[Tensor, int]] = {}
-            with observe(self._network.network, {address: record(address) for address in self._addresses}):
-                values = self._score(self._network(inputs), len(inputs))
+            with observe(self.logit.network, {address: record(address) for address in self._addresses}):
+                values: Tensor = self.logit(inputs)
             changed = {address for address, (output, version) in versions.items() if output._version != version}
             if changed <= self._overwritten:
                 break
             self._overwritten |= changed
-        try:
+        with differentiating(self._model):
             (gradient,) = torch.autograd.grad(values.sum(), inputs)
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:
-            raise ModelError(
-                f"{self._model.name} has no gradients, so nothing can be attributed to its score ({error}). Change "
-                "what torch.autograd refuses, such as an in-place operation on an output that is still needed."
-            ) from error
         for address in sums.keys() - reached:
             sums[address].skip()
         pixels.add(inputs.detach(), gradient, weights)
         return values.detach()
-
-    def _score(self, out: object, count: int) -> Tensor:
-        numbers = self._model.numbers([out], count)[:, 0]
-        if not numbers.requires_grad:
-            raise ModelError(
-                f"The score of {self._model.name} has no gradient with respect to the picture, so nothing can be "
-                "attributed to it: its forward pass detaches what it computes, or does not use the picture."
-            )
-        if not numbers.isfinite().all():
-            raise ModelError(
-                f"{self._model.name} predicts nan or infinity: its weights are damaged, or its InputSpec is wrong."
-            )
-        return numbers if self.scale == "logit" else self._model.score_spec.unclipped(numbers)
 
 
 class _Sum:
