@@ -34,7 +34,6 @@ def checkup(
 ) -> None:
     """Check whether each layer has learned, and whether the branches matter to the score."""
     from memviz.cli.common import echo_table, read_model
-    from memviz.errors import StoreError
     from memviz.explanation.checkup import checkup, checkup_folder
     from memviz.index import load_index
 
@@ -43,10 +42,6 @@ def checkup(
     loaded = read_model(model, weights, device, mean, options)
     indexed = load_index(index) if index is not None else None
     if indexed is not None:
-        if indexed.manifest.weights != loaded.fingerprint():
-            raise StoreError(
-                f"{index} is of {indexed.manifest.model} with other weights. Give that model's index, or --photos."
-            )
         out = out or checkup_folder(indexed)
     found = checkup(loaded, indexed or photos, layers=layers or (), sample=sample, seed=seed, out=out, progress=True)
     table = found.frame()[["address", "kind", "weights", "verdict", "start", "std", "clearest", "times_chance"]]
@@ -59,6 +54,12 @@ def checkup(
             echo_table(
                 effects.frame()[["address", "replacement", "mean_change", "largest_change", "spearman", "share"]], 4
             )
+            typer.echo()
+    if found.silent:
+        units = found.silent_frame()
+        moved = units[(units["constant"] > 0) | (units["silent"].fillna(0) > 0)]
+        if len(shown_units := units if everything else moved):
+            echo_table(shown_units)
             typer.echo()
     typer.echo(str(found))
     if out is not None:

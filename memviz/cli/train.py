@@ -101,6 +101,8 @@ def train(
             f"[{shown['test_spearman_low']}, {shown['test_spearman_high']}], "
             f"MSE {values['test_mse']:.4f}, MAE {shown['test_mae']}"
         )
+    for part, told in trained.card.learned.items():
+        typer.echo(f"{part}: {told}")
 
 
 def read_targets(

@@ -4,7 +4,7 @@ from memviz.explanation.attribution import Attributions, attribute
 from memviz.explanation.checkup import Checkup, checkup, load_checkup
 from memviz.explanation.effect import Effect, Effects, Estimate, branch_effects, layer_effects
 from memviz.explanation.maps import METHODS, image_map
-from memviz.explanation.weights import LayerWeights, check_weights
+from memviz.layers.weights import LayerWeights, check_weights
 
 __all__ = [
     "METHODS",

@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING
 from memviz.artefacts import MANIFEST, Manifest, claim
 from memviz.errors import StoreError
 from memviz.explanation.effect import Effect, Effects, branch_effects, find_addresses, layer_effects
-from memviz.explanation.weights import LayerWeights, check_weights
+from memviz.explanation.silent import SilentUnits, describe_silent, silent_units
 from memviz.files import read_json, replacing, write_json
 from memviz.images import list_images
 from memviz.index import Index
 from memviz.layers.unit import lies_in
+from memviz.layers.weights import LayerWeights, check_weights, finding, judgement
 from memviz.models import Model
 
 if TYPE_CHECKING:
     import pandas as pd
 
-KIND, FORMAT = "memviz-checkup", 1
+KIND, FORMAT = "memviz-checkup", 2
 DATA = "checkup.json"
 # A part has no effect if, at the ends of both intervals that are worst for that, it takes less than a thousandth of the
 # score's variance, and leaves the order of the photographs as it is to a rank correlation of more than that.
@@ -40,6 +41,7 @@ class Checkup:
         layers: one entry for each parameter with weights.
         effects: of the branches on the score; None where that was not measured, or there are no branches.
         layer_effects: of the layers that were asked for.
+        silent: the units of each watched layer that the photographs of an index do not move; None without an index.
     """
 
     model: str
@@ -48,6 +50,7 @@ class Checkup:
     layers: tuple[LayerWeights, ...]
     effects: Effects | None = None
     layer_effects: Effects | None = None
+    silent: tuple[SilentUnits, ...] | None = None
 
     def finding(self, address: str) -> str:
         """What a reader should know of a layer or a branch, in a phrase; empty where nothing is amiss.
@@ -57,7 +60,7 @@ class Checkup:
         'weights at their random start'
         """
         within = [each for each in self.layers if lies_in(each.address, address)]
-        phrases = [_weights(within), "no effect on the score" if self._is_idle(address) else ""]
+        phrases = [finding(within), "no effect on the score" if self._is_idle(address) else ""]
         return "; ".join(phrase for phrase in phrases if phrase)
 
     @property
@@ -66,13 +69,11 @@ class Checkup:
         sentences = []
         for part in self.branches or ("",):
             within = [each for each in self.layers if not part or lies_in(each.address, part)]
-            known = [each for each in within if each.verdict != "undecided"]
-            learned = sum(not each.untrained for each in known)
-            told = _weights(within) or ("weights trained" if known else "nothing can be told of its weights")
-            sentence = f"{part or self.model}: {told} ({learned} of {len(known)} layers have learned; "
-            sentence += f"{len(within) - len(known)} have too little to tell)"
+            sentence = f"{part or self.model}: {judgement(within)}"
             if self.effects and part:
                 sentence += f"; {self._effect(part)}"
+            if moved := describe_silent(self.silent or (), part):
+                sentence += f"; {moved}"
             sentences.append(f"{sentence}.")
         return sentences
 
@@ -88,8 +89,15 @@ class Checkup:
         names = ["address", "parameter", "kind", "weights", "verdict", "start", "std", "clearest", "times_chance"]
         return pd.DataFrame(rows, columns=[*names, "sentence"])
 
+    def silent_frame(self) -> pd.DataFrame:
+        """A row a watched layer: its units, and how many of them are constant, silent and unknown."""
+        import pandas as pd
+
+        table = pd.DataFrame([asdict(each) for each in self.silent or ()], columns=list(SilentUnits.__annotations__))
+        return table.astype({"silent": "Int64"})
+
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Writes `checkup.json`, `layers.csv`, `effects.csv` if there are any, and the figure as PNG and PDF."""
+        """Writes `checkup.json`, `layers.csv`, where there are any `effects.csv` and `units.csv`, and the figure."""
         import pandas as pd
 
         from memviz.evaluation.plots import save
@@ -103,6 +111,9 @@ class Checkup:
         if measured:
             with replacing(folder / "effects.csv") as temporary:
                 pd.concat(measured).to_csv(temporary, index=False)
+        if self.silent is not None:
+            with replacing(folder / "units.csv") as temporary:
+                self.silent_frame().to_csv(temporary, index=False)
         write_json(folder / DATA, asdict(self))  # last: where it is, the others are
 
     def __str__(self) -> str:
@@ -154,12 +165,13 @@ def checkup(
 ) -> Checkup:
     """Looks whether each layer of a network has learned, and whether its branches matter to the score.
 
-    Weights are judged by `memviz.explanation.check_weights`, effects are measured by `branch_effects` and
+    Weights are judged by `memviz.layers.weights.check_weights`, effects are measured by `branch_effects` and
     `layer_effects`, which say what they do and whose methods they are.
 
     Args:
         model: stays as it is.
-        photographs: on which the effects are measured: files and folders, or an index; None measures none.
+        photographs: on which the effects are measured: files and folders, or an index; None measures none. With an
+            index of this model, the units that its photographs do not move are counted too.
         layers: addresses of layers whose effects are measured too.
         sample: how many photographs are drawn, if there are more.
         seed: of the sample, of whose output replaces whose, and of the intervals.
@@ -168,17 +180,19 @@ def checkup(
 
     Raises:
         LayerError, ModelError, ImageError: as `branch_effects` and `layer_effects` say.
-        StoreError: `out` holds another result; the message says in which fields.
+        StoreError: an index of other weights; `out` holds another result, and the message says in which fields.
 
     Example:
         >>> import memviz
         >>> from torch import nn
         >>> model = memviz.wrap(
-        ...     nn.Sequential(nn.Conv2d(3, 64, 7), nn.ReLU()), memviz.InputSpec(size=(9, 9)), name="net"
+        ...     nn.Sequential(nn.Conv2d(3, 1000, 1), nn.ReLU()), memviz.InputSpec(size=(9, 9)), name="net"
         ... )
         >>> print(checkup(model))
         net: weights at their random start (0 of 1 layers have learned; 0 have too little to tell).
     """
+    if isinstance(photographs, Index):
+        photographs.check_model(model)
     addresses = find_addresses(model, layers)
     folder = None if out is None else Path(out)
     manifest = Manifest(
@@ -201,7 +215,8 @@ def checkup(
         if addresses:
             of_layers = layer_effects(model, photographs, addresses, sample=sample, seed=seed, progress=progress)
     weights = check_weights(model.module)
-    found = Checkup(model.name, str(manifest.weights), tuple(model.branches), weights, effects, of_layers)
+    silent = silent_units(model, photographs) if isinstance(photographs, Index) else None
+    found = Checkup(model.name, str(manifest.weights), tuple(model.branches), weights, effects, of_layers, silent)
     if folder is not None:
         found.save(folder)
     return found
@@ -226,18 +241,6 @@ def load_checkup(folder: str | os.PathLike[str]) -> Checkup:
 def checkup_folder(index: Index) -> Path:
     """Where the checkup of an index's network is kept, beside the index, for galleries to find."""
     return index.path.resolve().parent / "checkups" / str(index.manifest.weights)[:12]
-
-
-def _weights(layers: list[LayerWeights]) -> str:
-    """What is amiss with the weights of some layers, in a phrase."""
-    known = [each for each in layers if each.verdict != "undecided"]
-    untrained = [each for each in known if each.untrained]
-    if not untrained:
-        return ""
-    if len(untrained) < len(known):
-        return f"{len(untrained)} of {len(known)} layers at their random start"
-    hardly = any(each.verdict == "hardly moved" for each in untrained)
-    return "weights hardly away from their random start" if hardly else "weights at their random start"
 
 
 def _percent(share: float) -> str:

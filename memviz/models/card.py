@@ -35,6 +35,8 @@ class ModelCard:
         training, runtime: how it was done: the configuration, and the devices, nodes, precision and kind of device.
         metrics: how good it is, by name; None for a measure that is not defined, as the correlation of constants.
         movement: by how much of its norm each trained layer's weight moved from the start, by address.
+        learned: what its weights tell of whether each branch has learned, in words, by branch; of "besides" for what is
+            in none, or of the "network" where there are none. See `memviz.layers.weights`.
         start: the weights before the first step: `weights`, "random" or where they came from, their `fingerprint`, and
             the pretrained `backbones` of a start at random, and the `score` that its last bias was then set to give;
             None if it is not known.
@@ -55,6 +57,7 @@ class ModelCard:
     runtime: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float | None] = field(default_factory=dict)
     movement: Mapping[str, float] = field(default_factory=dict)
+    learned: Mapping[str, str] = field(default_factory=dict)
     start: Mapping[str, Any] | None = None
     distilled_from: Mapping[str, Any] | None = None
     notes: str = ""

@@ -14,6 +14,8 @@ from memviz.evaluation import evaluate
 from memviz.files import utf8_name
 from memviz.images import Split
 from memviz.images.split import SUBSETS
+from memviz.layers.unit import lies_in
+from memviz.layers.weights import check_weights, judgement
 from memviz.models import Model, ModelCard, save_trained
 from memviz.training.data import Photographs
 from memviz.training.job import TrainingJob
@@ -64,6 +66,7 @@ def finish(
         training=job.config.to_dict(),
         runtime={**given["runtime"], "device": _name(job.runtime.device)},
         movement=movement(trained.module, module.begun),
+        learned=_judge(trained),
     )
     if job.initialized:
         pretrained = tuple(given["backbones"])
@@ -78,6 +81,15 @@ def finish(
         measures = ("mse", "mae", *(f"spearman{end}" for end in ("", "_low", "_high")))
         metrics |= {f"test_{measure}": float(whole[measure]) for measure in measures}
     save_trained(trained, out, card)
+
+
+def _judge(model: Model) -> dict[str, str]:
+    """Whether each branch of a network, and what is in none, has learned by its weights, in words."""
+    layers = check_weights(model.module)
+    inside = {branch: [each for each in layers if lies_in(each.address, branch)] for branch in model.branches}
+    rest = [each for each in layers if not any(lies_in(each.address, branch) for branch in model.branches)]
+    parts = inside | {"besides" if inside else "network": rest}
+    return {part: judgement(own) for part, own in parts.items() if own}
 
 
 def _name(device: torch.device) -> str:

@@ -7,6 +7,8 @@ def test_prints_the_verdict_and_keeps_it_beside_the_index(memviz, index, tiny):
     assert done.code == 0, done.err
     lines = [line.split() for line in done.out.splitlines() if line]
     assert lines[0] == ["address", "kind", "weights", "verdict", "start", "std", "clearest", "times_chance"]
+    units = lines.index(["address", "units", "photographs", "constant", "silent", "unknown"])
+    assert lines[units + 1][0] == "alexnet.conv1"
     effects = [line for line in lines if line[1:2] in (["mean"], ["other"])]
     assert [line[0] for line in effects] == ["alexnet", "alexnet", "resnet", "resnet", "alexnet.conv2", "alexnet.conv2"]
     assert any(line[0] == "alexnet:" for line in lines)
@@ -28,4 +30,4 @@ def test_photographs_come_from_one_place(memviz, index, photos, tiny):
 def test_an_index_of_other_weights(memviz, index):
     done = memviz("checkup", "memnet", "--weights", "random", "--index", index)
     assert done.code == 1
-    assert "with other weights. Give that model's index, or --photos." in done.err
+    assert "was built with other weights" in done.err

@@ -75,6 +75,37 @@ def test_a_part_that_holds_both_is_counted(model):
     assert str(checkup(model)).startswith("mixed: 1 of 2 layers at their random start (1 of 2 layers have learned")
 
 
+def test_the_smoothness_of_a_first_convolution_is_named(model):
+    busy = checkup(model).verdict[1]
+    rows = {row.address: row for row in checkup(model).layers}
+    maps = model.module.busy[0].weight.detach().double()
+    pairs = [(maps[..., 1:, :], maps[..., :-1, :]), (maps[..., 1:], maps[..., :-1])]
+    products = torch.cat([(one * other).flatten() for one, other in pairs])
+    assert rows["busy.0"].neighbours == pytest.approx(float(products.mean() / maps.square().mean()), rel=1e-4)
+    assert rows["busy.0"].neighbours_limit == pytest.approx(6 / len(products) ** 0.5)
+    assert abs(rows["idle.0"].neighbours) < rows["idle.0"].neighbours_limit < rows["busy.0"].neighbours
+    assert "neighbouring weights of the first convolution, busy.0, correlate by 0." in busy
+    assert rows["head"].neighbours is None
+
+
+def test_units_that_photographs_do_not_move_are_counted(model, photos, tmp_path):
+    index = memviz.build_index(model, photos, out=tmp_path / "index", progress=False)
+    with torch.no_grad():
+        model.module.busy[0].weight[:3] = 0
+        model.module.busy[0].bias[3:5] = -99
+    with pytest.raises(StoreError, match="other weights"):
+        checkup(model, index)
+    index = memviz.build_index(model, photos, out=tmp_path / "other", progress=False)
+    found = checkup(model, index, out=tmp_path / "out", progress=False)
+    by_address = {each.address: each for each in found.silent}
+    assert (by_address["busy.0"].constant, by_address["busy.0"].silent, by_address["busy.0"].photographs) == (3, 2, 16)
+    assert by_address["idle.0"].constant == 0
+    assert "3 of 64 units are constant over 16 photographs, and 2 of 61 are never above 0 before a ReLU." in str(found)
+    assert (tmp_path / "out" / "units.csv").is_file()
+    assert load_checkup(tmp_path / "out") == found
+    assert checkup(model, photos, progress=False).silent is None
+
+
 def test_a_layer_that_was_asked_for(model, photos):
     found = checkup(model, photos, layers=["idle.0"], progress=False)
     assert [each.address for each in found.layer_effects.effects] == ["idle.0"] * 2
@@ -150,5 +181,7 @@ def test_a_network_of_which_nothing_can_be_told(photos, tmp_path):
     found = checkup(model, out=tmp_path / "small")
     assert (
         str(found)
-        == "small: nothing can be told of its weights (0 of 0 layers have learned; 1 have too little to tell)."
+        == "small: nothing can be told of its weights (0 of 0 layers have learned; 1 have too little to tell; "
+        f"neighbouring weights of the first convolution, 0, correlate by {found.layers[0].neighbours:.2f}, where "
+        "chance gives up to 1.00)."
     )

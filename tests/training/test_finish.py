@@ -3,9 +3,12 @@ import pytest
 import torch
 from helpers import undisturbed
 from PIL import Image
+from tiny import Toy
 from torch import nn
-from trainings import CPU, changed, run
+from trainings import CPU, changed, changed_toy, run
 
+import memviz
+from memviz.models import ModelCard, save_trained
 from memviz.training import Start, TrainingJob, finish
 
 
@@ -53,3 +56,29 @@ def test_a_normalized_start_is_that_of_the_training_photographs(table, tmp_path,
 def test_a_branch_that_did_not_learn_is_warned_of(table, tmp_path):
     with pytest.warns(UserWarning, match="The branch alexnet has hardly moved from its random start"):
         run(table, tmp_path / "out", changed(epochs=1, learning_rate=1e-6))
+
+
+class Wide(Toy):
+    """Its trained branch has weights enough to be judged."""
+
+    def __init__(self):
+        super().__init__()
+        self.alexnet = nn.Sequential(nn.Conv2d(3, 24, 7, stride=4, padding=2), nn.ReLU(inplace=True))
+        self.head = nn.Linear(28, 1)
+
+
+@pytest.mark.filterwarnings("ignore:The branch alexnet")
+def test_the_card_judges_each_branch_by_its_weights(table, tmp_path, monkeypatch):
+    changed_toy(monkeypatch, build=Wide)
+    told = run(table, tmp_path / "still", changed(epochs=1, learning_rate=1e-7)).card.learned
+    assert list(told) == ["alexnet", "resnet", "besides"]
+    assert told["alexnet"].startswith("weights at their random start (0 of 1 layers have learned")
+    assert "neighbouring weights of the first convolution, alexnet.0, correlate by" in told["alexnet"]
+    assert told["besides"].startswith("nothing can be told of its weights")
+
+    smooth = memviz.load_model("toy", weights=None)
+    with torch.no_grad():
+        smooth.module.alexnet[0].weight.copy_(torch.linspace(0, 3, 7).cos().expand(24, 3, 7, 7))
+    save_trained(smooth, tmp_path / "smooth", ModelCard("toy"))
+    told = run(table, tmp_path / "moved", changed(epochs=1, learning_rate=1e-7), weights=str(tmp_path / "smooth"))
+    assert told.card.learned["alexnet"].startswith("weights trained (1 of 1 layers have learned")

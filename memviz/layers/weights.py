@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -13,8 +13,8 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.parameter import UninitializedParameter
 
-from memviz.explanation.chance import beyond
-from memviz.explanation.draws import LITTLE, Draws, compare, match
+from memviz.layers.chance import STANDARD_ERRORS, beyond, neighbour_correlation
+from memviz.layers.draws import LITTLE, Draws, compare, match
 
 Verdict = Literal["random start", "constant start", "hardly moved", "trained", "undecided"]
 
@@ -51,6 +51,9 @@ class LayerWeights:
         start_std: that start's standard deviation.
         scaled: whether each filter has a scale of its own, as after data-dependent initialization.
         moved: at least this share of the weights' norm has changed; 0 if nothing is more than chance.
+        neighbours: of a convolution, the correlation of its weights at neighbouring positions of the kernel; None where
+            the kernel has one position.
+        neighbours_limit: its largest absolute value that is left to chance.
         evidence: (what was looked at, its deviation over the limit that is left to chance), largest first; above 1 is
             more than chance.
         reason: why it is undecided.
@@ -71,6 +74,8 @@ class LayerWeights:
     start_std: float | None = None
     scaled: bool = False
     moved: float | None = None
+    neighbours: float | None = None
+    neighbours_limit: float | None = None
     evidence: tuple[tuple[str, float], ...] = ()
     reason: str | None = None
 
@@ -102,14 +107,44 @@ class LayerWeights:
         return asdict(self)
 
 
+def finding(layers: Sequence[LayerWeights]) -> str:
+    """What is amiss with the weights of a network or a part of it, in a phrase; empty where nothing is."""
+    known = [each for each in layers if each.verdict != "undecided"]
+    untrained = [each for each in known if each.untrained]
+    if not untrained:
+        return ""
+    if len(untrained) < len(known):
+        return f"{len(untrained)} of {len(known)} layers at their random start"
+    hardly = any(each.verdict == "hardly moved" for each in untrained)
+    return "weights hardly away from their random start" if hardly else "weights at their random start"
+
+
+def judgement(layers: Sequence[LayerWeights]) -> str:
+    """Whether a network or a part of it has learned, with the counts and its first convolution's smoothness, in words.
+
+    >>> judgement(check_weights(nn.Linear(100, 100)))
+    'weights at their random start (0 of 1 layers have learned; 0 have too little to tell)'
+    """
+    known = [each for each in layers if each.verdict != "undecided"]
+    told = finding(layers) or ("weights trained" if known else "nothing can be told of its weights")
+    facts = f"{sum(not each.untrained for each in known)} of {len(known)} layers have learned"
+    facts += f"; {len(layers) - len(known)} have too little to tell"
+    for each in layers:
+        if each.neighbours is not None and each.neighbours_limit is not None:
+            facts += f"; neighbouring weights of the first convolution, {each.address}, correlate by "
+            facts += f"{each.neighbours:.2f}, where chance gives up to {each.neighbours_limit:.2f}"
+            break
+    return f"{told} ({facts})"
+
+
 @torch.no_grad()
 def check_weights(network: nn.Module) -> tuple[LayerWeights, ...]:
     """Whether each layer of a network has learned, by its weights alone.
 
     Random starts draw all weights of a layer independently from one distribution. Learning makes filters, inputs,
     positions and directions of a layer differ from one another, neighbouring positions similar, and tails heavy. Each
-    of these is tested, see `memviz.explanation.chance` for statistics, limits and sources, and
-    `memviz.explanation.starts` for the starts.
+    of these is tested, see `memviz.layers.chance` for statistics, limits and sources, and
+    `memviz.layers.starts` for the starts.
 
     A random start means that nothing of that was found, or a change of less than 1 % of the weights' norm. Measured
     with changes added to the starts of layers of 17,000 to 2.4 million weights: after torch's default start, whose
@@ -232,6 +267,8 @@ def _check_draws(module: nn.Module, values: Tensor, blank: LayerWeights) -> Laye
         start = match(draws, values.shape, isinstance(module, nn.RNNBase | nn.RNNCellBase), blank.largest or 0.0)
         if start and start.family == "uniform":
             draws = draws.observe(beyond(values, start.bound))
+    kernel = values.shape[2:] if isinstance(module, _ConvNd) else ()
+    correlation, pairs = neighbour_correlation(values / values.square().mean().sqrt(), kernel)
     verdict, reason = _judge(draws, start is not None, values.shape[0] == 1)
     at_start = verdict in ("random start", "hardly moved")
     deviations = [(each.name, round(each.value / each.limit, 3)) for each in draws.statistics]
@@ -246,6 +283,8 @@ def _check_draws(module: nn.Module, values: Tensor, blank: LayerWeights) -> Laye
         start_std=start.std if start and at_start else None,
         scaled=draws.scaled and at_start,
         moved=draws.moved,
+        neighbours=correlation if pairs else None,
+        neighbours_limit=STANDARD_ERRORS / math.sqrt(pairs) if pairs else None,
         evidence=tuple(sorted(deviations, key=lambda each: -each[1])),
         reason=reason,
     )

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 import memviz
-from memviz.explanation import check_weights
+from memviz.layers.weights import check_weights
 from memviz.training.initialize import initialize, normalize
 
 STARTS = {
@@ -296,7 +296,7 @@ def test_scripted_networks():
 
 
 def test_of_a_large_layer_some_filters_are_looked_at(monkeypatch):
-    monkeypatch.setattr("memviz.explanation.draws.MOST", 20_000)
+    monkeypatch.setattr("memviz.layers.draws.MOST", 20_000)
     row = only(drawn())
     assert (row.verdict, row.count) == ("random start", 55_296)
     assert only(change(drawn("He normal"), 0.3, "smooth")).verdict == "trained"

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from memviz.explanation import chance
-from memviz.explanation.chance import Statistic
-from memviz.explanation.starts import FAMILIES, Family, Start, named_starts, scaled_normal
+from memviz.layers import chance
+from memviz.layers.chance import Statistic
+from memviz.layers.starts import FAMILIES, Family, Start, named_starts, scaled_normal
 
 # A change by that share of the weights' norm. Filters w that move by r |w| perpendicular to themselves have responses
 # that correlate with those at the start by 1 / sqrt(1 + r^2), which is .999.
