@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from memviz.errors import MemvizError as MemvizError
     from memviz.evaluation import Report as Report
     from memviz.evaluation import evaluate as evaluate
+    from memviz.explanation import AccentuateConfig as AccentuateConfig
     from memviz.explanation import Checkup as Checkup
+    from memviz.explanation import accentuate as accentuate
     from memviz.explanation import checkup as checkup
     from memviz.gallery import build_gallery as build_gallery
     from memviz.images import sample_photos as sample_photos
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "AccentuateConfig": "memviz.explanation",
     "Checkup": "memviz.explanation",
     "Index": "memviz.index",
     "InputSpec": "memviz.models",
@@ -52,6 +55,7 @@ _HOME = {
     "Teacher": "memviz.training",
     "TrainConfig": "memviz.training",
     "TrainingJob": "memviz.training",
+    "accentuate": "memviz.explanation",
     "build_gallery": "memviz.gallery",
     "build_index": "memviz.index",
     "checkup": "memviz.explanation",

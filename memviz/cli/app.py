@@ -4,7 +4,22 @@ from __future__ import annotations
 
 import typer
 
-from memviz.cli import cache, checkup, demo, evaluate, gallery, index, layers, models, render, score, search, top, train
+from memviz.cli import (
+    accentuate,
+    cache,
+    checkup,
+    demo,
+    evaluate,
+    gallery,
+    index,
+    layers,
+    models,
+    render,
+    score,
+    search,
+    top,
+    train,
+)
 
 app = typer.Typer(
     name="memviz",
@@ -17,6 +32,7 @@ for command in (
     models.models,
     layers.layers,
     checkup.checkup,
+    accentuate.accentuate,
     score.score,
     evaluate.evaluate,
     train.train,

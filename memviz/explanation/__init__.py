@@ -1,5 +1,6 @@
 """What drives a score: whether each part of a network has learned, and how much it matters to it."""
 
+from memviz.explanation.accentuate import AccentuateConfig, Accentuation, accentuate, load_accentuation
 from memviz.explanation.attribution import Attributions, attribute
 from memviz.explanation.checkup import Checkup, checkup, load_checkup
 from memviz.explanation.effect import Effect, Effects, Estimate, branch_effects, layer_effects
@@ -8,17 +9,21 @@ from memviz.layers.weights import LayerWeights, check_weights
 
 __all__ = [
     "METHODS",
+    "AccentuateConfig",
+    "Accentuation",
     "Attributions",
     "Checkup",
     "Effect",
     "Effects",
     "Estimate",
     "LayerWeights",
+    "accentuate",
     "attribute",
     "branch_effects",
     "check_weights",
     "checkup",
     "image_map",
     "layer_effects",
+    "load_accentuation",
     "load_checkup",
 ]

@@ -8,6 +8,7 @@ from typing import Any
 
 import matplotlib
 
+from memviz.files import replacing
 from memviz.gallery.layouts import LAYOUTS
 from memviz.gallery.page import Page
 from memviz.gallery.sheet import DPI, QUIET, Sheet, mm
@@ -30,9 +31,13 @@ def save_figures(page: Page, folder: Path) -> None:
     for line in (line for finding in page.findings for line in wrap(finding, _LINE)):
         sheet.text(0, sheet.height + mm(2.8), line, size=6, color=QUIET)
         sheet.grow_to(sheet.height + mm(3.6))
-    png, pdf = (folder / name for name in FIGURES)
-    with matplotlib.rc_context(_SETTINGS):
+    save_sheet(sheet, folder, FIGURES, page.title)
+
+
+def save_sheet(sheet: Sheet, folder: Path, names: tuple[str, str], title: str) -> None:
+    """Writes a sheet as PNG and PDF, under these names."""
+    # Without a date, the same gallery gives the same file.
+    metadata = {"Title": title, "Creator": "memviz", "CreationDate": None}
+    with matplotlib.rc_context(_SETTINGS), replacing(folder / names[0]) as png, replacing(folder / names[1]) as pdf:
         sheet.figure.savefig(png, dpi=DPI * min(1, _HIGHEST / sheet.height), facecolor="white")
-        # Without a date, the same gallery gives the same file.
-        metadata = {"Title": page.title, "Creator": "memviz", "CreationDate": None}
         sheet.figure.savefig(pdf, dpi=DPI, facecolor="white", metadata=metadata)

@@ -14,16 +14,22 @@ _FIELD_GLYPH_LEAST = 0.15  # a field of a few pixels still shows as a dot
 
 def to_html(page: Page) -> str:
     """The page as one HTML file with its style inside; it refers only to pictures beside it."""
-    environment = jinja2.Environment(
+    pages = environment()
+    body = pages.from_string(LAYOUTS[page.layout].body)
+    return pages.get_template("page.html").render(page=page, body=body).lstrip()
+
+
+def environment() -> jinja2.Environment:
+    """What templates of pages are read and filled in by; whatever is filled in is escaped."""
+    pages = jinja2.Environment(
         loader=jinja2.PackageLoader("memviz.gallery"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "glyph": _glyph, "paragraphs": _paragraphs, "url": quote}
-    body = environment.from_string(LAYOUTS[page.layout].body)
-    return environment.get_template("page.html").render(page=page, body=body).lstrip()
+    pages.filters |= {"number": number, "glyph": _glyph, "paragraphs": _paragraphs, "url": quote}
+    return pages
 
 
 def _glyph(share: float) -> float:

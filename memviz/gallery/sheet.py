@@ -54,14 +54,16 @@ class Sheet:
             x, y, text, fontproperties=font, parse_math=False, **{"va": "baseline", "color": "black"} | style
         )
 
-    def picture(self, file: str, x: int, y: int, side: int) -> None:
-        """Draws a picture into a square."""
+    def picture(self, file: str, x: int, y: int, width: int, height: int | None = None) -> None:
+        """Draws a picture into a rectangle, by default a square."""
+        height = height or width
         with Image.open(self.folder / file, formats=("PNG", "JPEG")) as image:
             # More than four times its own pixels only takes memory.
-            pixels = min(side, 4 * max(image.size))
-            square = ImageOps.pad(image.convert("RGB"), (pixels, pixels), Image.Resampling.LANCZOS, color="white")
-        self.axes.imshow(np.asarray(square), extent=(x, x + side, y + side, y), aspect="auto", interpolation="none")
-        self.grow_to(y + side)
+            share = min(1, 4 * max(image.size) / max(width, height))
+            size = (round(width * share), round(height * share))
+            padded = ImageOps.pad(image.convert("RGB"), size, Image.Resampling.LANCZOS, color="white")
+        self.axes.imshow(np.asarray(padded), extent=(x, x + width, y + height, y), aspect="auto", interpolation="none")
+        self.grow_to(y + height)
 
     def render(self, card: Card, x: int, y: int, side: int) -> None:
         """Draws a unit's picture, or why it has none."""

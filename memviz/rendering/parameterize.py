@@ -18,6 +18,7 @@ from memviz.errors import RenderError
 # (https://github.com/tensorflow/lucid, optvis/param/color.py, `color_correlation_svd_sqrt`).
 _COLOUR = torch.tensor([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]], device="cpu")
 _COLOUR = _COLOUR / _COLOUR.norm(dim=0).max()
+_DARKEST = 1 / 1024  # rounds to 0 of 255
 
 
 class Parameterization(Protocol):
@@ -79,18 +80,37 @@ class Fourier:
 
     def pictures(self, parameters: Tensor, size: tuple[int, int]) -> Tensor:
         """Pictures (N, 3, H, W) in [0, 1]."""
-        height, width = size
-        vertical = torch.fft.fftfreq(height, dtype=parameters.dtype, device=parameters.device)[:, None]
-        horizontal = torch.fft.rfftfreq(width, dtype=parameters.dtype, device=parameters.device)
-        frequency = torch.hypot(vertical, horizontal).clamp(min=1 / max(height, width))
         # Mixing the colours is linear, so it may come before the inverse transform, on half the values.
-        weight = 0.25 / frequency if self.decay == 1 else 0.25 / frequency**self.decay
-        coefficients = parameters * weight[..., None]
+        coefficients = parameters * self._weight(size, parameters)
         if self.decorrelated:
             coefficients = _to_colours(coefficients)
-        planes = torch.fft.irfft2(torch.view_as_complex(coefficients), s=(height, width), norm="ortho")
+        planes = torch.fft.irfft2(torch.view_as_complex(coefficients), s=size, norm="ortho")
         pictures: Tensor = planes.sigmoid()
         return pictures
+
+    def parameters(self, pictures: Tensor) -> Tensor:
+        """The coefficients (N, 3, H, W // 2 + 1, 2) of pictures (N, 3, H, W) in [0, 1], which `pictures` gives back.
+
+        Black and white, which a sigmoid does not reach, become as near to that as 8 bits cannot tell.
+
+        >>> photograph = torch.rand(1, 3, 5, 7)
+        >>> bool((Fourier().pictures(Fourier().parameters(photograph), (5, 7)) - photograph).abs().max() < 1e-3)
+        True
+        """
+        planes = pictures.clamp(_DARKEST, 1 - _DARKEST).logit()
+        if self.decorrelated:
+            planes = torch.matmul(torch.linalg.inv(_COLOUR).to(planes.device, planes.dtype), planes.flatten(2))
+        coefficients = torch.view_as_real(torch.fft.rfft2(planes.view_as(pictures), norm="ortho"))
+        return coefficients / self._weight((pictures.shape[2], pictures.shape[3]), pictures)
+
+    def _weight(self, size: tuple[int, int], like: Tensor) -> Tensor:
+        """By what each coefficient is multiplied, (H, W // 2 + 1, 1)."""
+        height, width = size
+        vertical = torch.fft.fftfreq(height, dtype=like.dtype, device=like.device)[:, None]
+        horizontal = torch.fft.rfftfreq(width, dtype=like.dtype, device=like.device)
+        frequency = torch.hypot(vertical, horizontal).clamp(min=1 / max(height, width))
+        weight: Tensor = 0.25 / frequency if self.decay == 1 else 0.25 / frequency**self.decay
+        return weight[..., None]
 
 
 @dataclass(frozen=True)
