@@ -15,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.sparse  # scipy adds warning filters when it is first imported, which may be within a block
+import scipy.special  # noqa: F401
 import torch
 from PIL import Image
 from torch import nn

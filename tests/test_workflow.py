@@ -175,3 +175,29 @@ def test_nothing_is_rendered_for_an_out_that_cannot_be(recipe, indexes, both, si
     with pytest.raises(StoreError, match="is a file"):
         memviz.make_gallery(recipe, out=tmp_path / "page", index=indexes["both"], models=[both, single])
     assert drawn == []
+
+
+def test_what_a_unit_wants_most_and_least(single, photos, tmp_path):
+    """The last layer's one unit is the score: its pictures are the most and the least memorable."""
+    index = memviz.build_index(single, photos, out=tmp_path / "score", layers=["left.0", "head"], k=9, progress=False)
+    panels = [{"layer": "head", "units": [0]}, {"layer": "head", "units": [0], "lowest": True}]
+    panels.append({"layer": "left.0", "units": [1], "lowest": True})
+    recipe = {"title": "t", "model": "single", "layout": "photographs", "panels": panels}
+    plan = plan_gallery(parse_recipe(recipe | {"render": {"steps": 40}}), index=index)
+    assert [job.job.objective for job in plan.jobs.values()] == ["excitation", "inhibition", "inhibition"]
+    with unchanged(single.module), undisturbed():
+        page = memviz.make_gallery(plan, out=tmp_path / "page", models=[single], progress=False)
+    sections = json.loads((page.parent / "gallery.json").read_text())["sections"]
+    most, least, unit = (section["groups"][0]["cards"][0] for section in sections)
+    assert (most["anchor"], least["anchor"], unit["anchor"]) == ("head:0", "head:0-lowest", "left.0:1-lowest")
+    scores = index.images["prediction"].sort_values()
+    assert [photo["prediction"] for photo in least["photos"]] == pytest.approx(scores.iloc[:9].tolist())
+    assert [photo["prediction"] for photo in most["photos"]] == pytest.approx(scores.iloc[:-10:-1].tolist())
+    assert least["peak"] < least["photos"][0]["value"] < most["photos"][0]["value"] < most["peak"]
+    assert [photo["name"] for photo in unit["photos"]] == index.bottom("left.0:1", 9)["path"].tolist()
+    html = page.read_text()
+    assert html.count("Lower than on any photograph") >= 1
+    assert html.count("<dt>lowest photograph</dt>") == 2
+    assert "marks units that are shown the other way round" in html
+    again = memviz.make_gallery(plan, out=tmp_path / "page", progress=False)  # nothing is missing
+    assert again.read_text() == html

@@ -87,6 +87,8 @@ class _Writer:
         several, slug = len(self.plan.networks) > 1, panel.network.slug
         stem = f"{IMAGES}/{slug}-{unit.stem}" if several else f"{IMAGES}/{unit.stem}"
         anchor = f"{slug}/{unit}" if several else str(unit)
+        if panel.lowest:
+            stem, anchor = f"{stem}-lowest", f"{anchor}-lowest"
         first = anchor not in self.anchors
         self.anchors.add(anchor)
         saved = self.saved[panel.key]
@@ -108,12 +110,14 @@ class _Writer:
             mean=record.mean,
             varies=bool(panel.network.index.layer(unit.address).std[unit.channel] > 0),
             photos=tuple(self.photos(panel, unit, stem)),
+            lowest=panel.lowest,
         )
 
     def photos(self, panel: PlannedPanel, unit: Unit, stem: str) -> Iterator[Photo]:
-        """What the unit saw of its top photographs."""
+        """What the unit saw of its top photographs, or of the lowest."""
         index = panel.network.index
-        top, crops = index.top(unit, PHOTOS), index.crops(unit, PHOTOS, CROP_SIZE)
+        top = index.bottom(unit, PHOTOS) if panel.lowest else index.top(unit, PHOTOS)
+        crops = index.crops(unit, PHOTOS, CROP_SIZE, panel.lowest)
         for rank, (row, crop) in enumerate(zip(top.itertuples(), crops, strict=True), start=1):
             picture = f"{stem}-top{rank}.jpg"
             crop.info.clear()  # a photograph's comment may say who took it, and where

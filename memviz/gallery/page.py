@@ -44,6 +44,7 @@ class Card:
         peak, mean: what the picture reaches, as `memviz.layers.unit` defines them.
         varies: whether its peak differs between photographs.
         photos: its best photographs, the best first; one at least.
+        lowest: whether picture and photographs are those that lower it, the lowest first.
     """
 
     address: str
@@ -57,6 +58,7 @@ class Card:
     mean: float | None
     varies: bool
     photos: tuple[Photo, ...]
+    lowest: bool = False
 
     @property
     def name(self) -> str:
@@ -70,13 +72,15 @@ class Card:
 
     @property
     def succeeds(self) -> bool:
-        """Whether the picture excites the unit more than any photograph does."""
+        """Whether the picture excites the unit more than any photograph does, or less where that is shown."""
+        if self.lowest:
+            return self.picture is not None and self.peak is not None and self.peak < self.best
         return self.picture is not None and succeeds(self.peak, self.best)
 
     @property
     def ratio(self) -> float | None:
         """The picture's peak as a multiple of the best photograph's; None where that says nothing."""
-        return ratio(self.peak, self.best) if self.picture else None
+        return ratio(self.peak, self.best) if self.picture and not self.lowest else None
 
     @property
     def dead(self) -> bool:
@@ -95,6 +99,10 @@ class Card:
         """The picture against the best photograph, in words."""
         if self.dead:
             return "Dead: nothing changes its activation"
+        if self.lowest:
+            if self.picture is None:
+                return "No picture lowers it"
+            return "Lower than on any photograph" if self.succeeds else "A photograph is lower"
         if self.picture is None:
             return f"No picture excites it, {'photographs do' if self.best > 0 else 'and no photograph'}"
         if self.ratio is not None:
@@ -159,7 +167,11 @@ class Group:
         """What one should know about the layer, briefly."""
         positions = f"{self.size[1]} × {self.size[0]} positions" if self.size != (1, 1) else "one position"
         kind = "residual block" if self.block else "convolution" if self.kind in CONVOLUTIONS else self.kind
-        return [text for text in (self.ordinal, kind, f"{self.channels:,} units", positions) if text]
+        return [
+            text
+            for text in (self.ordinal, kind, f"{self.channels:,} unit{'s' * (self.channels > 1)}", positions)
+            if text
+        ]
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 # Of a page that somebody reads; a figure of a thousand renders is metres high.
 MOST_UNITS = 1000
+LOWEST = "inhibition"  # the objective of what is lowest
 
 
 @dataclass(frozen=True)
@@ -95,11 +96,12 @@ class PlannedPanel:
     network: Network
     layer: Layer
     units: tuple[Unit, ...]
+    lowest: bool = False
 
     @property
     def key(self) -> tuple[str, str]:
-        """Of the job that renders its units: panels of one layer share it."""
-        return self.network.label, self.layer.address
+        """Of the job that renders its units: panels of one layer share it, if they show the same side."""
+        return self.network.label, f"{self.layer.address}{' (lowest)' if self.lowest else ''}"
 
 
 @dataclass(frozen=True)
@@ -164,10 +166,11 @@ class Plan:
 
     def _job(self, panel: PlannedPanel, channels: tuple[int, ...]) -> PlannedJob:
         recipe, network = self.recipe, panel.network
-        job = RenderJob(panel.layer.address, channels, recipe.objective, recipe.render, recipe.seed)
-        return PlannedJob(
-            network, panel.layer, job.resolve(panel.layer, network.index.inputs), self._renders_of(network)
-        )
+        objective = LOWEST if panel.lowest else recipe.objective
+        job = RenderJob(panel.layer.address, channels, objective, recipe.render, recipe.seed)
+        # Renders of one layer are in one folder, which holds one objective.
+        renders = self._renders_of(network) / (LOWEST if panel.lowest else "")
+        return PlannedJob(network, panel.layer, job.resolve(panel.layer, network.index.inputs), renders)
 
     def _renders_of(self, network: Network) -> Path:
         """Where a network's renders are kept, in it a folder a layer, as `memviz render` writes them.
@@ -190,6 +193,7 @@ class Plan:
                 "label": row.label,
                 "panels": [
                     {"network": panel.network.label, "units": [str(unit) for unit in panel.units]}
+                    | ({"lowest": True} if panel.lowest else {})
                     for panel in row.panels
                 ],
             }
@@ -233,7 +237,7 @@ def plan_gallery(
         for panel in row.panels:
             network = networks[panel.source or recipe.source]
             layer = _layer(panel.layer, network, panels[0].layer if panels else None)
-            panels.append(PlannedPanel(network, layer, tuple(_units(panel, layer, network.index))))
+            panels.append(PlannedPanel(network, layer, tuple(_units(panel, layer, network.index)), panel.lowest))
         rows.append(PlannedRow(tuple(panels), row.label))
     count = sum(len(panel.units) for row in rows for panel in row.panels)
     if count > MOST_UNITS:

@@ -50,11 +50,14 @@ class Panel:
             that they excite more; of these, the five whose best photograph stands out most from the mean
             over the photographs, in standard deviations.
         source: the network, where it is not the recipe's own.
+        lowest: whether it shows what lowers the units instead: the photographs with the lowest peaks, and renders that
+            minimize the mean.
     """
 
     layer: str
     units: tuple[int, ...] | str
     source: Source | None = None
+    lowest: bool = False
 
 
 @dataclass(frozen=True)
@@ -173,10 +176,10 @@ class _Reader:
         if len(set(units)) < len(units) and not isinstance(units, str):
             raise RecipeError(f"{where}: units names a unit twice: {shown(table.units)}.")
         if not any(getattr(table, key) for key in SourceTable.__struct_fields__):
-            return Panel(table.layer, units)
+            return Panel(table.layer, units, lowest=table.lowest)
         if table.index is None:
             raise RecipeError(f"{where}: a panel that names a network of its own also names its index, index = FOLDER.")
-        return Panel(table.layer, units, self.source(table))
+        return Panel(table.layer, units, self.source(table), table.lowest)
 
     def source(self, table: SourceTable) -> Source:
         model, weights = table.model or self.model, table.weights or "published"

@@ -43,6 +43,7 @@ class PanelTable(SourceTable, kw_only=True):
 
     layer: Text
     units: Channels | str
+    lowest: bool = False
 
     def __post_init__(self) -> None:
         # No msgspec.Meta(pattern=...): beside a list in a union, msgspec 0.22 frees it as if it were a type, and the
@@ -83,6 +84,7 @@ _KEYS = sorted({key for kind in (RecipeTable, RowTable, LabelledTable) for key i
 # What msgspec says of a union, a pattern or an array tells a person little.
 _WORDS = {
     "units": 'a list of channel numbers, as [0, 5], or "selective:5" for the five most selective ones',
+    "lowest": "true or false",
     "panels": "a list of tables, each under [[panels]]",
     "rows": "a list of tables, each under [[rows]]",
 }

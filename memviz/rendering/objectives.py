@@ -28,6 +28,7 @@ __all__ = [
     "Channel",
     "Direction",
     "Excitation",
+    "Inhibition",
     "Lucent",
     "Neuron",
     "Objective",
@@ -97,6 +98,15 @@ class Channel(UnitObjective):
     def evaluate(batch: Batch) -> Tensor:
         """See `Term.evaluate`."""
         return batch.maps.mean(dim=(1, 2))
+
+
+class Inhibition(UnitObjective):
+    """Minus the mean over positions of a unit's signed activation: what it wants least."""
+
+    @staticmethod
+    def evaluate(batch: Batch) -> Tensor:
+        """See `Term.evaluate`."""
+        return -batch.maps.mean(dim=(1, 2))
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,9 @@ def layers() -> list[Layer]:
         *(_layer(f"resnet.layer3.{n}", 15, 16, 171 + 32 * n, 0) for n in (0, 8, 20, 34)),
         _layer("resnet.layer4.2", 8, 32, 1451, 0),
     ]
-    return rows
+    score = _layer("head.fc12", 1, 1, 1, 0)
+    whole: dict[str, Any] = {"stride": None, "receptive_field": None, "offset": None}
+    return [*rows, dataclasses.replace(score, kind="Linear", block=False, **whole)]
 
 
 def _layer(address: str, size: int, stride: int, field: int, offset: int, ordinal: str | None = None) -> Layer:

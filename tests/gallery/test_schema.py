@@ -44,6 +44,7 @@ def panel(**change: Any) -> dict[str, Any]:
         (panel(units=[]), "panels[0].units is []; it can be a list of channel numbers, as [0, 5], or"),
         (panel(units="selective:0"), "panels[0].units is 'selective:0'; it can be a list of channel numbers"),
         (panel(units="selective:9999999999"), "units is 'selective:9999999999'; it can be"),
+        (panel(lowest="yes"), "panels[0].lowest is 'yes'; it can be true or false"),
         (panel(units=[-1]), "panels[0].units[0] is -1; it can be a list of channel numbers"),
         (panel(units=[10**10000]), "units[0] is a number of thousands of digits; it can be"),
         (panel(layer=["a"]), "panels[0].layer is ['a']; it can be text"),
