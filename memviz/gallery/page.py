@@ -167,11 +167,8 @@ class Group:
         """What one should know about the layer, briefly."""
         positions = f"{self.size[1]} × {self.size[0]} positions" if self.size != (1, 1) else "one position"
         kind = "residual block" if self.block else "convolution" if self.kind in CONVOLUTIONS else self.kind
-        return [
-            text
-            for text in (self.ordinal, kind, f"{self.channels:,} unit{'s' * (self.channels > 1)}", positions)
-            if text
-        ]
+        units = "1 unit" if self.channels == 1 else f"{self.channels:,} units"
+        return [text for text in (self.ordinal, kind, units, positions) if text]
 
 
 @dataclass(frozen=True)
