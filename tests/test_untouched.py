@@ -24,6 +24,9 @@ CALLS = {
     "render": lambda model, photos, out: memviz.render(
         model, first(model), [0, 1], config=memviz.RenderConfig(size=24, steps=2)
     ),
+    "accentuate": lambda model, photos, out: memviz.accentuate(
+        model, photos[0], "up", config=memviz.AccentuateConfig(pictures=1, steps=1), out=out
+    ),
     "render score": lambda model, photos, out: memviz.render(
         model, objective=memviz.objectives.Score(), config=memviz.RenderConfig(steps=2)
     ),

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from PIL import Image
 
-from memviz.artefacts import MANIFEST, Manifest, claim, inside, locked
+from memviz.artefacts import MANIFEST, Manifest, check_folder, claim, inside, locked
 from memviz.errors import LayerError, RenderError, StoreError
 from memviz.explanation.departure import Departure, Parameters
 from memviz.explanation.subject import Measurement, Subject, to_pil
@@ -240,8 +240,10 @@ def accentuate(
         seed,
     )
     folder = None if out is None else Path(out)
-    if folder is not None and (folder / MANIFEST).is_file():
-        claim(folder, manifest, {"config.photograph": "its photograph is another"})
+    if folder is not None:
+        check_folder(folder)
+        if folder.is_dir() and os.listdir(folder):  # what holds something else is refused before the work is done
+            claim(folder, manifest, {"config.photograph": "its photograph is another"})
         if (folder / DATA).is_file():
             return load_accentuation(folder)
     subject = Subject(model, chosen, held, seed)  # what cannot be done leaves no folder

@@ -6,6 +6,7 @@ import pytest
 import torch
 from helpers import unchanged, undisturbed
 from PIL import Image
+from tiny import DataDependent
 from torch import nn
 
 import memviz
@@ -14,6 +15,7 @@ from memviz.explanation import AccentuateConfig, accentuate, load_accentuation
 from memviz.explanation.accentuate import DATA, near_layers
 from memviz.explanation.subject import CUTS, Subject
 from memviz.models import InputSpec
+from memviz.models.score_spec import ScoreSpec
 
 INPUTS = InputSpec(size=(16, 16), resize=(18, 18))
 QUICK = AccentuateConfig(pictures=2, steps=4, strength=0.1)
@@ -57,6 +59,22 @@ def test_the_score_goes_the_way_that_was_asked_for(model, photo, direction, sign
     assert all(sign * each < sign * steps[1] for each in random)
     assert found.scale == "logit"
     assert [shot.file for shot in found.strip] == ["before.png", "step-1.png", "step-2.png"]
+
+
+def test_scores_of_ten_crops_and_of_a_small_photograph(tmp_path):
+    """Also a network without a sigmoid, which cannot be traced, whose score is scaled and clipped."""
+    Image.new("RGB", (9, 12), (120, 90, 110)).save(tmp_path / "small.png")
+    inputs = InputSpec(size=(16, 16), resize=(18, 18), mean=(0.1, 0.2, 0.3), channels="bgr", crops="ten")
+    network = DataDependent(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Conv2d(4, 1, 1)))
+    spec = ScoreSpec(mean=0.1, scale=2.0, shift=0.5, clip=(0.0, 1.0))
+    model = memviz.wrap(network.eval(), inputs, "ten", "memorability", score_spec=spec)
+    with unchanged(network), undisturbed():
+        found = accentuate(model, tmp_path / "small.png", "down", config=QUICK, out=tmp_path / "out")
+    assert found.scale == "score"
+    assert found.pictures["before.png"].size == (9, 12)
+    table = model.score([tmp_path / "out" / shot.file for shot in found.shots])
+    assert [shot.measured.score for shot in found.shots] == pytest.approx(table["memorability"].tolist(), abs=1e-6)
+    assert found.strip[2].measured.score < found.strip[0].measured.score
 
 
 def test_what_is_reported_is_measured_on_the_saved_files(model, photo, tmp_path):
@@ -125,6 +143,16 @@ def test_is_an_artefact(model, photo, tmp_path):
     Image.new("RGB", (24, 18)).save(photo)
     with pytest.raises(StoreError, match="its photograph is another"):
         accentuate(model, photo, "up", config=QUICK, out=out)
+
+
+def test_a_folder_of_something_else_is_refused_before_the_work(model, photo, tmp_path, monkeypatch):
+    monkeypatch.setattr(Subject, "start", None)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("mine")
+    with pytest.raises(StoreError, match=r"it holds notes\.txt"):
+        accentuate(model, photo, "up", config=QUICK, out=tmp_path / "other")
+    with pytest.raises(StoreError, match="is a file"):
+        accentuate(model, photo, "up", config=QUICK, out=tmp_path / "other" / "notes.txt")
 
 
 def test_an_interruption_leaves_no_folder(model, photo, tmp_path, monkeypatch):
