@@ -164,7 +164,9 @@ class Accentuation:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON, without the pictures."""
-        return {name: value for name, value in asdict(self).items() if name != "pictures"}
+        data = asdict(replace(self, pictures={}))
+        del data["pictures"]
+        return data
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes the pictures as PNG, and `accentuation.json` last."""

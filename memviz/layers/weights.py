@@ -132,7 +132,7 @@ def judgement(layers: Sequence[LayerWeights]) -> str:
     for each in layers:
         if each.neighbours is not None and each.neighbours_limit is not None:
             facts += f"; neighbouring weights of the first convolution, {each.address}, correlate by "
-            facts += f"{each.neighbours:.2f}, where chance gives up to {each.neighbours_limit:.2f}"
+            facts += f"{each.neighbours:z.2f}, where chance gives up to {each.neighbours_limit:.2f}"
             break
     return f"{told} ({facts})"
 

@@ -182,6 +182,6 @@ def test_a_network_of_which_nothing_can_be_told(photos, tmp_path):
     assert (
         str(found)
         == "small: nothing can be told of its weights (0 of 0 layers have learned; 1 have too little to tell; "
-        f"neighbouring weights of the first convolution, 0, correlate by {found.layers[0].neighbours:.2f}, where "
+        f"neighbouring weights of the first convolution, 0, correlate by {found.layers[0].neighbours:z.2f}, where "
         "chance gives up to 1.00)."
     )
