@@ -172,7 +172,7 @@ def test_sigterm_while_photographs_are_scored(tmp_path):
 def test_an_unknown_objective_lists_all(memviz, tiny):
     done = memviz("render", tiny, "alexnet.conv1", "--out", "y", "--objective", "mean", "--weights", "random")
     assert done.code == 1
-    assert "objective='mean': of the units of a layer, give one of excitation, channel, neuron" in done.err
+    assert "objective='mean': of the units of a layer, give one of excitation, channel, inhibition, neuron" in done.err
 
 
 @pytest.mark.parametrize("unit", ["alexnet.conv1", "alexnet.conv1:x"])

@@ -167,7 +167,7 @@ def test_wrong_layers_and_units(small, tmp_path, layer, units, message):
         ({"objective": Score(), "out": "somewhere"}, "without units and out"),
         ({"objective": []}, "list of objectives is empty"),
         ({"objective": [3]}, "3 is no objective"),
-        ({"layer": "body.3", "objective": "mean"}, "objective='mean'.*excitation, channel, neuron"),
+        ({"layer": "body.3", "objective": "mean"}, "objective='mean'.*excitation, channel, inhibition, neuron"),
         ({"layer": "body.3", "objective": Score()}, "of the units of a layer, give"),
         ({"layer": "body.3", "objective": [Score()]}, "of the units of a layer, give"),
         ({"layer": "body.3", "steps": 0}, "steps must be a whole number from 1"),
