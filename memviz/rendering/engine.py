@@ -15,6 +15,7 @@ from memviz.layers import ChannelsLast, fold_batch_norms, isolated, private_copy
 from memviz.models import Model
 from memviz.progress import Advance
 from memviz.rendering.ascent import Values, ascend
+from memviz.rendering.bounds import Bounds, bound
 from memviz.rendering.config import Refinement, RenderConfig
 from memviz.rendering.lucent import (
     Lucent,
@@ -34,8 +35,6 @@ from memviz.rendering.redirect import redirecting
 MOST_IMAGES = {"cpu": 16, "cuda": 128}
 # What stands for a picture that shows nothing.
 GREY = 128
-# Random pictures by which a dead unit is told from one that only this engine could not excite.
-PROBES = 8
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ class Engine:
                 f"({error}). Choose a larger size, or the network's own, {height}x{width}."
             ) from error
 
-    def _prepared(self, network: nn.Module) -> nn.Module:
+    def _prepared(self, network: nn.Module) -> ChannelsLast:
         if isinstance(network, torch.fx.GraphModule):
             fold_batch_norms(network)
         replace_response_norms(network)
@@ -197,7 +196,7 @@ class Engine:
                     if success:
                         states[row] = "redirected"
                     else:
-                        states[row] = "not excited" if self._varies(objective) else "dead"
+                        states[row] = "dead" if self._constant(objective) else "not excited"
             return self._finish(objectives, parameters, states)
 
     def _optimize(
@@ -275,18 +274,23 @@ class Engine:
             names += [f"{objective}/{place}" if place else str(objective) for place in range(objective.images)]
         return [Generator("cpu").manual_seed(seed_of(self.seed, name)) for name in names]
 
-    def _varies(self, objective: Objective | Lucent) -> bool:
-        """Whether an objective has different values on different pictures: black, white, colours and noise."""
-        batch = ObjectiveBatch([objective], self.model, self._names)
-        generator = Generator("cpu").manual_seed(seed_of(self.seed, f"probes/{objective}"))
-        noise = torch.rand(PROBES, 3, *self.size, generator=generator, dtype=torch.float32, device="cpu")
-        corners = torch.cartesian_prod(*[torch.tensor([0.0, 1.0], device="cpu")] * 3)
-        values: list[float] = []
-        with torch.no_grad():
-            for picture in [*noise, *noise.round(), *corners.view(-1, 3, 1, 1).expand(-1, -1, *self.size)]:
-                pictures = picture.to(self.device).expand(objective.images, -1, -1, -1)
-                values.append(batch(self._forward(pictures), pictures, self.size).sum().item())
-        return max(values) - min(values) > 1e-6 * max(map(abs, values))
+    def _constant(self, objective: Objective | Lucent) -> bool:
+        """Whether an objective is known to have one value on every picture."""
+        if not isinstance(objective, Objective):
+            return False
+        black, white = (
+            self.model.inputs.from_tensor(torch.full((1, 3, *self.size), value, device=self.device), resize=False)
+            for value in (0.0, 1.0)
+        )
+        bounds = bound(self._network.network, Bounds(black.to(self.model.dtype), white.to(self.model.dtype)))
+        for _, term in objective.terms:
+            if term.address not in bounds:
+                return False
+            unit = term.report()
+            channels = slice(None) if unit is None else unit.channel
+            if not torch.equal(bounds[term.address].low[:, channels], bounds[term.address].high[:, channels]):
+                return False
+        return True
 
     def _finish(
         self, objectives: Sequence[Objective | Lucent], parameters: Tensor, states: Sequence[State]

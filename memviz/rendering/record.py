@@ -14,9 +14,9 @@ State = Literal["ok", "redirected", "not excited", "dead"]
 
 - "ok": the objective's gradient reached it.
 - "redirected": the gradient was blocked at first, and redirected through the activation functions that blocked it.
-- "not excited": no gradient reached it, redirected or not, though the objective varies between pictures; it has no
-  picture.
-- "dead": the same, and the objective has one value on all pictures tried; it has no picture.
+- "not excited": no gradient reached it, redirected or not, so what was tried excites it on no picture; it has none.
+- "dead": the same, and bounds of the network's activations show that the objective has one value on every picture; it
+  has none.
 """
 
 

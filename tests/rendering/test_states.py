@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 from drawing import render
@@ -123,7 +124,39 @@ def test_lucents_objective_is_retried_as_well(half_dead):
     table = render(
         half_dead, objective=[blocked(0), blocked(1), blocked(2)], size=16, steps=60, learning_rate=0.5
     ).table
-    assert table["state"].tolist() == ["ok", "ok", "redirected", "redirected", "dead", "dead"]
+    assert table["state"].tolist() == ["ok", "ok", "redirected", "redirected", "not excited", "not excited"]
+
+
+class Dots(nn.Module):
+    """A unit behind what `shut` shuts, which only white dots on black open: no noise and no colour does."""
+
+    def __init__(self, shut):
+        super().__init__()
+        self.dots, self.unit, self.shut = nn.Conv2d(3, 1, 3), nn.Conv2d(1, 1, 1), shut
+
+    def forward(self, pictures):
+        return self.unit(self.shut(self.dots(pictures)))
+
+
+def dots(shut, wrapped):
+    weights = torch.full((3, 3, 3), -1.0)
+    weights[:, 1, 1] = 8
+    return wrapped(
+        Dots(shut), weights={"dots.weight": weights, "dots.bias": -20, "unit.weight": 1, "unit.bias": 0}, size=16
+    )
+
+
+@pytest.mark.parametrize(
+    "shut", [lambda x: torch.where(x > 0, x, 0), lambda x: x * (x > 0), lambda x: torch.maximum(x, torch.zeros_like(x))]
+)
+def test_dead_is_only_said_of_what_can_never_be_excited(shut, wrapped):
+    """What shuts these is not redirected, so nothing that is tried excites them, but a picture would."""
+    model = dots(shut, wrapped)
+    table = render(model, "unit", size=16, steps=20).table
+    assert table["state"].tolist() == ["not excited"]
+    picture = torch.zeros(1, 3, 16, 16)
+    picture[:, :, 5, 5] = 1
+    assert model.module(picture).max() == 4
 
 
 def test_few_steps_find_the_dead_as_well(half_dead):
