@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from memviz.artefacts import MANIFEST, Manifest, claim
 from memviz.errors import StoreError
 from memviz.explanation.effect import Effect, Effects, branch_effects, find_addresses, layer_effects
+from memviz.explanation.measure import Reading
 from memviz.explanation.silent import SilentUnits, describe_silent, silent_units
 from memviz.files import read_json, replacing, write_json
 from memviz.images import list_images
@@ -41,7 +42,7 @@ class Checkup:
         layers: one entry for each parameter with weights.
         effects: of the branches on the score; None where that was not measured, or there are no branches.
         layer_effects: of the layers that were asked for.
-        silent: the units of each watched layer that the photographs of an index do not move; None without an index.
+        silent: the units of each watched layer that the photographs do not move; None without photographs.
     """
 
     model: str
@@ -170,8 +171,8 @@ def checkup(
 
     Args:
         model: stays as it is.
-        photographs: on which the effects are measured: files and folders, or an index; None measures none. With an
-            index of this model, the units that its photographs do not move are counted too.
+        photographs: on which the effects are measured: files and folders, or an index of this model; None measures
+            none. The units that they do not move are counted too: over the sample, or all that an index ranks.
         layers: addresses of layers whose effects are measured too.
         sample: how many photographs are drawn, if there are more.
         seed: of the sample, of whose output replaces whose, and of the intervals.
@@ -215,7 +216,11 @@ def checkup(
         if addresses:
             of_layers = layer_effects(model, photographs, addresses, sample=sample, seed=seed, progress=progress)
     weights = check_weights(model.module)
-    silent = silent_units(model, photographs) if isinstance(photographs, Index) else None
+    silent = None
+    if isinstance(photographs, Index):
+        silent = silent_units(model, photographs)
+    elif photographs is not None:
+        silent = silent_units(model, Reading.draw(photographs, sample, seed, 16, 2, progress).paths, progress)
     found = Checkup(model.name, str(manifest.weights), tuple(model.branches), weights, effects, of_layers, silent)
     if folder is not None:
         found.save(folder)

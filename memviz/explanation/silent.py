@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,18 +14,24 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from memviz.errors import ImageError
 from memviz.index import Index
-from memviz.layers import private_copy
+from memviz.index.scan import ScanState, scan
+from memviz.index.topk import TopK
+from memviz.layers import Layer, private_copy
 from memviz.layers.unit import lies_in
 from memviz.models import Model
+from memviz.progress import progress as show_progress
 
 _Affine = tuple[NDArray[np.float64], NDArray[np.float64]]
+# A layer, whether its units are constant, and their largest peaks.
+_Peaks = tuple[Layer, NDArray[np.bool_], NDArray[np.float32]]
 _RECTIFIERS = (nn.ReLU, nn.ReLU6)
 
 
 @dataclass(frozen=True)
 class SilentUnits:
-    """How many units of a layer the photographs of an index do not move, by the units' peaks.
+    """How many units of a layer some photographs do not move, by the units' peaks.
 
     Attributes:
         address: of the layer.
@@ -45,36 +52,63 @@ class SilentUnits:
     unknown: int
 
 
-def silent_units(model: Model, index: Index) -> tuple[SilentUnits, ...]:
-    """Counts, layer by layer, the units of a network that the photographs of its index do not move.
+def silent_units(
+    model: Model, photographs: Index | Sequence[Path], progress: bool | None = False
+) -> tuple[SilentUnits, ...]:
+    """Counts, layer by layer, the units of a network that photographs do not move.
 
     Args:
-        model: of which one picture is run; it stays as it is.
-        index: of this model.
+        model: of which one picture is run, and the photographs where they are files; it stays as it is.
+        photographs: an index of this model, or files, of which unreadable ones are left out.
+        progress: as the files are read; None shows it on a terminal, True also in a log, False never.
 
     Raises:
         StoreError: an index of other weights, or a damaged one.
+        ModelError: an activation is not finite.
+        ImageError: none of the files can be read.
 
     Example:
         >>> silent_units(model, memviz.load_index("runs/photos"))[0].constant  # doctest: +SKIP
         0
     """
-    index.check_model(model)
-    followed = _rectified(model, [layer.address for layer in index.layers])
+    if isinstance(photographs, Index):
+        photographs.check_model(model)
+        count, peaks = photographs.result.photographs, list(_indexed(photographs))
+    else:
+        count, peaks = _ranked(model, photographs, progress)
+    followed = _rectified(model, [layer.address for layer, _, _ in peaks])
     counted = []
-    for layer in index.layers:
-        indexed = index.layer(layer.address)
-        constant = indexed.std == 0
+    for layer, constant, largest in peaks:
         silent, unknown = None, 0
         if layer.address in followed:
             scale, shift = followed[layer.address]
             known = (scale > 0) & ~constant
-            silent = int((known & (scale * indexed.values[:, 0, 0] + shift <= 0)).sum())
+            silent = int((known & (scale * largest + shift <= 0)).sum())
             unknown = int((~constant & ~known).sum())
-        counted.append(
-            SilentUnits(layer.address, layer.channels, index.result.photographs, int(constant.sum()), silent, unknown)
-        )
+        counted.append(SilentUnits(layer.address, layer.channels, count, int(constant.sum()), silent, unknown))
     return tuple(counted)
+
+
+def _indexed(index: Index) -> Iterator[_Peaks]:
+    for layer in index.layers:
+        indexed = index.layer(layer.address)
+        yield layer, indexed.std == 0, indexed.values[:, 0, 0]
+
+
+def _ranked(model: Model, paths: Sequence[Path], progress: bool | None) -> tuple[int, list[_Peaks]]:
+    """How many files could be read, and what an index of them would know of the units."""
+    layers = list(model.layers.watched())
+    device = torch.device("cpu") if model.device.type == "mps" else model.device
+    state = ScanState(TopK(sum(layer.channels for layer in layers), 1, device))
+    files = dict.fromkeys(paths)
+    with show_progress("Looking for silent units", len(files), "images", progress) as advance:
+        scan(model, layers, files, range(len(files)), state, advance, 16, 2)
+    if not state.ranking.count:
+        raise ImageError(f"None of the {len(files)} photographs can be read: give JPEG or PNG files.")
+    constant, largest = (state.ranking.std() == 0).cpu().numpy(), state.ranking.top().values[:, 0].cpu().numpy()
+    ends = np.cumsum([layer.channels for layer in layers])[:-1]
+    peaks = list(zip(layers, np.split(constant, ends), np.split(largest, ends), strict=True))
+    return state.ranking.count, peaks
 
 
 def describe_silent(layers: Iterable[SilentUnits], part: str) -> str:

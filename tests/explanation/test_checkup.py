@@ -9,7 +9,7 @@ from PIL import Image
 from torch import nn
 
 import memviz
-from memviz.errors import StoreError
+from memviz.errors import ImageError, StoreError
 from memviz.explanation import checkup, load_checkup
 from memviz.explanation.checkup import checkup_folder
 from memviz.gallery import parse_recipe
@@ -54,7 +54,7 @@ def test_what_has_not_learned_and_does_not_matter_is_found(model, photos):
     assert found.finding("busy") == found.finding("busy.0") == found.finding("nowhere") == ""
     first, second = found.verdict
     assert first.startswith("idle: weights at their random start (0 of 1 layers have learned")
-    assert first.endswith("no effect on the score, which moves by 0.0e+00 at most.")
+    assert "; no effect on the score, which moves by 0.0e+00 at most; 0 of 64 units are constant" in first
     assert second.startswith("busy: weights trained (1 of 1 layers have learned")
     assert "100.0% of the score's variance goes with it (95 %: 100.0% to 100.0%" in second
     assert str(found) == f"{first}\n{second}"
@@ -103,7 +103,21 @@ def test_units_that_photographs_do_not_move_are_counted(model, photos, tmp_path)
     assert "3 of 64 units are constant over 16 photographs, and 2 of 61 are never above 0 before a ReLU." in str(found)
     assert (tmp_path / "out" / "units.csv").is_file()
     assert load_checkup(tmp_path / "out") == found
-    assert checkup(model, photos, progress=False).silent is None
+    assert checkup(model, photos, progress=False).silent == found.silent
+    assert checkup(model).silent is None
+
+
+def test_units_are_counted_without_branches(photos):
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
+    with torch.no_grad():
+        network[0].weight[:3] = 0
+    model = memviz.wrap(network, InputSpec(size=(16, 16), resize=16), name="net")
+    assert "3 of 8 units are constant over 16 photographs" in str(checkup(model, photos, progress=False))
+    bad = photos.parent / "bad"
+    bad.mkdir()
+    (bad / "none.jpg").write_bytes(b"no picture")
+    with pytest.raises(ImageError, match="None of the 1"):
+        checkup(model, bad, progress=False)
 
 
 def test_a_layer_that_was_asked_for(model, photos):
@@ -115,7 +129,7 @@ def test_a_layer_that_was_asked_for(model, photos):
 def test_is_an_artefact(model, photos, tmp_path):
     out = tmp_path / "checkup"
     found = checkup(model, photos, out=out, progress=False)
-    names = {"checkup.json", "checkup.pdf", "checkup.png", "effects.csv", "layers.csv", "manifest.json"}
+    names = {"checkup.json", "checkup.pdf", "checkup.png", "effects.csv", "layers.csv", "manifest.json", "units.csv"}
     assert {path.name for path in out.iterdir()} - {".lock"} == names
     assert load_checkup(out) == found
     with Image.open(out / "checkup.png") as figure:
