@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from memviz.explanation import Checkup as Checkup
     from memviz.explanation import accentuate as accentuate
     from memviz.explanation import checkup as checkup
+    from memviz.explanation import drivers as drivers
     from memviz.gallery import build_gallery as build_gallery
     from memviz.images import sample_photos as sample_photos
     from memviz.index import Index as Index
@@ -59,6 +60,7 @@ _HOME = {
     "build_gallery": "memviz.gallery",
     "build_index": "memviz.index",
     "checkup": "memviz.explanation",
+    "drivers": "memviz.explanation",
     "evaluate": "memviz.evaluation",
     "list_models": "memviz.models",
     "load_index": "memviz.index",

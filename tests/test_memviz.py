@@ -7,7 +7,7 @@ import pytest
 import memviz
 
 PUBLIC = {
-    "AccentuateConfig", "accentuate",
+    "AccentuateConfig", "accentuate", "drivers",
     "Checkup", "Index", "InputSpec", "MemvizError", "Model", "RenderConfig", "Renders", "Report", "Runtime", "Start",
     "Teacher", "build_index", "checkup", "evaluate", "build_gallery", "list_models", "load_index", "load_model",
     "objectives", "render", "make_gallery", "sample_photos", "train", "wrap", "TrainConfig", "TrainingJob",

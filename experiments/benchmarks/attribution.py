@@ -25,7 +25,7 @@ def bare(walker: _Walker, inputs: torch.Tensor) -> None:
 
 
 def ours(walker: _Walker, inputs: torch.Tensor) -> None:
-    sums = {address: _Sum() for address in walker._addresses}
+    sums = {address: _Sum() for address in walker._gradients.addresses}
     weights = torch.full((len(inputs),), 0.5, dtype=torch.float64)
     walker._run(inputs.clone().requires_grad_(), sums, _Sum(positions=True), weights)
 
@@ -44,7 +44,7 @@ def main() -> None:
     seconds: dict[str, list[float]] = {}
     for number in range(options.rounds + 1):  # the first warms up
         for name, run in [("bare", bare), *((f"{count} layers", ours) for count in chosen)]:
-            walker._addresses = [] if run is bare else chosen[int(name.split()[0])]
+            walker._gradients.addresses = [] if run is bare else chosen[int(name.split()[0])]
             start = time.perf_counter()
             run(walker, inputs)
             if number:

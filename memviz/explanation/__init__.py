@@ -3,6 +3,7 @@
 from memviz.explanation.accentuate import AccentuateConfig, Accentuation, accentuate, load_accentuation
 from memviz.explanation.attribution import Attributions, attribute
 from memviz.explanation.checkup import Checkup, checkup, load_checkup
+from memviz.explanation.drivers import Drivers, drivers, load_drivers
 from memviz.explanation.effect import Effect, Effects, Estimate, branch_effects, layer_effects
 from memviz.explanation.maps import METHODS, image_map
 from memviz.layers.weights import LayerWeights, check_weights
@@ -13,6 +14,7 @@ __all__ = [
     "Accentuation",
     "Attributions",
     "Checkup",
+    "Drivers",
     "Effect",
     "Effects",
     "Estimate",
@@ -22,8 +24,10 @@ __all__ = [
     "branch_effects",
     "check_weights",
     "checkup",
+    "drivers",
     "image_map",
     "layer_effects",
     "load_accentuation",
     "load_checkup",
+    "load_drivers",
 ]

@@ -20,7 +20,7 @@ agree in the limit of many steps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,8 +28,9 @@ import torch
 from torch import Tensor
 
 from memviz.errors import ModelError
-from memviz.explanation.logit import Logit, check_pictures, differentiating
-from memviz.layers import isolated, observe
+from memviz.explanation.gradients import LayerGradients
+from memviz.explanation.logit import Logit, check_pictures
+from memviz.layers import isolated
 from memviz.models import Model
 
 TOLERANCE = 0.01
@@ -185,15 +186,18 @@ class _Walker:
     """Runs a private copy of a model's network along paths."""
 
     def __init__(self, model: Model, addresses: Sequence[str], batch_size: int) -> None:
-        self.logit = Logit(model)
-        self._model, self._addresses, self._batch_size = model, addresses, batch_size
-        # Layers whose outputs a later operation overwrites in place, as an in-place ReLU does.
-        self._overwritten: set[str] = set()
+        self._gradients = LayerGradients(model, addresses)
+        self._model, self._batch_size = model, batch_size
+
+    @property
+    def logit(self) -> Logit:
+        """What is explained."""
+        return self._gradients.logit
 
     def walk(self, picture: Tensor, references: Tensor, steps: int) -> _Walk:
         """The paths from all references, one after the other, in batches that may end anywhere."""
         count = steps + 1
-        sums = {address: _Sum() for address in self._addresses}
+        sums = {address: _Sum() for address in self._gradients.addresses}
         pixels = _Sum(positions=True)
         values = []
         for start in range(0, count * len(references), self._batch_size):
@@ -204,7 +208,7 @@ class _Walker:
             weights = (places % count != 0).double() / (2 * len(references))
             values.append(self._run(inputs, sums, pixels, weights).double().cpu())
         outputs = torch.cat(values).view(len(references), count)
-        channels = {address: self._model.layers[address].channels for address in self._addresses}
+        channels = {address: self._model.layers[address].channels for address in self._gradients.addresses}
         units = {
             address: torch.zeros(channels[address], dtype=torch.float64) if each.total is None else each.total.cpu()
             for address, each in sums.items()
@@ -216,41 +220,15 @@ class _Walker:
         """The logits (n,) of points; adds up what is found at the input and at each layer."""
         reached: set[str] = set()
 
-        def receive(address: str, values: Tensor) -> Callable[[Tensor], None]:
-            def add(gradient: Tensor) -> None:
-                # Of several calls the last counts; its gradient is known first, or not at all.
-                if values is last[address]:
-                    reached.add(address)
-                    sums[address].add(values, gradient, weights)
+        def add(address: str, values: Tensor, gradient: Tensor) -> None:
+            reached.add(address)
+            sums[address].add(values, gradient, weights)
 
-            return add
-
-        def record(address: str) -> Callable[[Tensor], None]:
-            def keep(output: Tensor) -> None:
-                values = output.detach()
-                versions[address] = values, values._version
-                last[address] = values.clone() if address in self._overwritten else values
-                if output.requires_grad:
-                    # At once: later, the gradient would be that of what an in-place operation left.
-                    output.register_hook(receive(address, last[address]))  # type: ignore[no-untyped-call]
-
-            return keep
-
-        while True:
-            last: dict[str, Tensor] = {}
-            versions: dict[str, tuple[Tensor, int]] = {}
-            with observe(self.logit.network, {address: record(address) for address in self._addresses}):
-                values: Tensor = self.logit(inputs)
-            changed = {address for address, (output, version) in versions.items() if output._version != version}
-            if changed <= self._overwritten:
-                break
-            self._overwritten |= changed
-        with differentiating(self._model):
-            (gradient,) = torch.autograd.grad(values.sum(), inputs)
+        logits, gradient, _ = self._gradients.run(inputs, add)
         for address in sums.keys() - reached:
             sums[address].skip()
         pixels.add(inputs.detach(), gradient, weights)
-        return values.detach()
+        return logits
 
 
 class _Sum:

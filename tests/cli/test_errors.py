@@ -59,7 +59,7 @@ def test_wrong_usage_ends_with_2(memviz, arguments, message):
 
 def test_without_a_command_there_is_help(memviz):
     done = memviz()
-    for name in ("models", "layers", "score", "render", "index", "top", "gallery", "demo"):
+    for name in ("models", "layers", "score", "render", "index", "top", "drivers", "gallery", "demo"):
         assert name in done.out + done.err
 
 
@@ -68,7 +68,9 @@ def test_version(memviz):
     assert (done.code, done.out) == (0, "memviz 0.1.0\n")
 
 
-@pytest.mark.parametrize("command", ["models", "layers", "score", "render", "index", "top", "gallery", "demo"])
+@pytest.mark.parametrize(
+    "command", ["models", "layers", "score", "render", "index", "top", "drivers", "gallery", "demo"]
+)
 def test_every_command_has_help(memviz, command):
     done = memviz(command, "--help")
     assert done.code == 0
