@@ -243,15 +243,15 @@ class _Survey:
                     advance(len(reading.paths[part]))
                 else:
                     moments, unreadable = self._scan(reading, part, advance)
-                    content = {"count": moments.photographs, "sums": moments.sums, "failures": json.dumps(unreadable)}
-                    add_shard(folder, name, partial(np.savez, **content))
+                    count, failures = np.array(moments.photographs), np.array(json.dumps(unreadable))
+                    add_shard(folder, name, partial(np.savez, count=count, failures=failures, sums=moments.sums))
                 shards.append(folder / SHARDS / name)
-        total, failures = Moments.none(self._count), {}
+        total, skipped = Moments.none(self._count), dict[str, str]()
         for path in shards:
             try:
                 with np.load(path) as found:
                     total += Moments(int(found["count"]), found["sums"])
-                    failures |= json.loads(str(found["failures"]))
+                    skipped |= json.loads(str(found["failures"]))
             except (OSError, ValueError, KeyError) as error:
                 raise StoreError(f"{path} is damaged ({error}). Delete it and run `memviz drivers` again.") from error
         if total.photographs < FEW:
@@ -259,10 +259,10 @@ class _Survey:
                 f"{total.photographs} of {len(reading.paths)} photographs can be read, and over fewer than {FEW} "
                 "nothing can be said about what drives their scores. Put them back, or build the index again."
             )
-        return total, failures
+        return total, skipped
 
     def _scan(self, reading: Reading, part: slice, advance: Advance) -> tuple[Moments, dict[str, str]]:
-        moments, unreadable = Moments.none(self._count), {}
+        moments, unreadable = Moments.none(self._count), dict[str, str]()
         paths, prepare = reading.paths[part], self._model.inputs.from_pil
         batches = stream(paths, prepare, reading.batch_size, reading.workers, hashes=reading.hashes[part])
         with closing(batches):
