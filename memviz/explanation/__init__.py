@@ -6,6 +6,7 @@ from memviz.explanation.checkup import Checkup, checkup, load_checkup
 from memviz.explanation.drivers import Drivers, drivers, load_drivers
 from memviz.explanation.effect import Effect, Effects, Estimate, branch_effects, layer_effects
 from memviz.explanation.maps import METHODS, image_map
+from memviz.explanation.responses import Responses, responses
 from memviz.layers.weights import LayerWeights, check_weights
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Effects",
     "Estimate",
     "LayerWeights",
+    "Responses",
     "accentuate",
     "attribute",
     "branch_effects",
@@ -30,4 +32,5 @@ __all__ = [
     "load_accentuation",
     "load_checkup",
     "load_drivers",
+    "responses",
 ]

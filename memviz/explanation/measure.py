@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from memviz.errors import ImageError, LayerError, ModelError
 from memviz.evaluation.evaluate import FEW
+from memviz.explanation.responses import find_photographs
 from memviz.explanation.tap import Call, Tapped, check_outputs, find_fault, tapped
 from memviz.files import utf8_name
-from memviz.images import Batch, list_images, stream
+from memviz.images import Batch, stream
 from memviz.index import Index
 from memviz.layers import isolated, observe, private_copy, replace_modules
 from memviz.models import Model
@@ -64,14 +65,7 @@ class Reading:
         """
         if sample is not None and sample < FEW:
             raise ImageError(f"sample={sample} is not possible: give {FEW} or more, or None for all photographs.")
-        paths: list[Path]
-        hashes: list[str | None]
-        if isinstance(photographs, Index):
-            ranked = photographs.images[photographs.images["error"].isna() & photographs.images["copy_of"].isna()]
-            paths, hashes = [photographs.photos / name for name in ranked["path"]], list(ranked["sha256"])
-        else:
-            paths = list_images(photographs)
-            hashes = [None] * len(paths)
+        paths, hashes = find_photographs(photographs)
         order = np.random.default_rng(seed).permutation(len(paths))[:sample]
         chosen = [paths[place] for place in order], [hashes[place] for place in order]
         return cls(*chosen, batch_size, workers, progress)
