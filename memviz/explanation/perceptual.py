@@ -30,7 +30,7 @@ SIDE = 128  # pixels, to which luminance is reduced: four for each cycle of the 
 ORIENTATIONS, CYCLES = 8, (4, 8, 16, 32)
 BANDWIDTH = 1.0  # octaves, as theirs
 CELLS = 2  # rows and columns in which means are taken
-# Added to amplitudes before the logarithm, which has no value at 0: a thousandth of the range of L*, 0 to 100. Our choice.
+# Added to amplitudes before the logarithm, which has no value at 0: a thousandth of L*'s range. Our choice.
 FLOOR = 0.1
 EXTREMES = (1, 99)  # percentiles, which unlike extremes do not depend on single pixels
 
@@ -98,9 +98,9 @@ def perceptual_features(
 def describe(picture: NDArray[np.float32]) -> NDArray[np.float64]:
     """The perceptual features of a picture (H, W, 3), RGB in [0, 1], in the order of `perceptual_features`."""
     lab = rgb2lab(picture)
-    luminance = resize(lab[..., 0], (SIDE, SIDE), anti_aliasing=True)
+    luminance = resize(lab[..., 0], (SIDE, SIDE), anti_aliasing=True)  # type: ignore[no-untyped-call]
     energy = np.log(FLOOR + gabor_amplitudes(luminance))
-    edges = canny(luminance / 100).astype(np.float64)
+    edges = canny(luminance / 100).astype(np.float64)  # type: ignore[no-untyped-call]
     numbers = [
         _cells(energy).ravel(),
         energy.max((1, 2)),
@@ -132,7 +132,8 @@ def _filters() -> NDArray[np.complex64]:
     found = []
     for cycles in CYCLES:
         for number in range(ORIENTATIONS):
-            kernel = gabor_kernel(cycles / SIDE, theta=np.pi * number / ORIENTATIONS, bandwidth=BANDWIDTH)
+            angle = np.pi * number / ORIENTATIONS
+            kernel = gabor_kernel(cycles / SIDE, angle, BANDWIDTH)  # type: ignore[no-untyped-call]
             whole = np.zeros((2 * SIDE, 2 * SIDE), np.complex64)
             height, width = kernel.shape
             whole[:height, :width] = kernel

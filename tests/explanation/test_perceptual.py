@@ -30,9 +30,7 @@ def test_a_grating_excites_the_filter_of_its_frequency_and_orientation_most(cycl
     grating = 50 + 10 * np.sin(2 * np.pi * cycles * (x * np.cos(angle) + y * np.sin(angle)))
     means = gabor_amplitudes(grating)[:, 32:96, 32:96].mean((1, 2))
     assert means.argmax() == CYCLES.index(cycles) * ORIENTATIONS + number
-    assert means.max() == pytest.approx(
-        5, rel=0.07
-    )  # half the amplitude, as a filter of unit area sees one of two sidebands
+    assert means.max() == pytest.approx(5, rel=0.07)  # half: one of two sidebands
 
 
 def test_a_plain_picture_has_no_energy_contrast_or_edges():
