@@ -10,6 +10,7 @@ Each message says what was given, what is valid and what to do::
     ├── RenderError         a rendering that cannot be done as asked
     ├── TrainingError       a training that cannot be done as asked
     │   └── DivergedError   a training whose loss is no longer a number
+    ├── LabelError          labels of units that cannot be read or made
     ├── StoreError          a saved index or rendering that is missing, damaged, or of other weights
     └── RecipeError         a gallery recipe that cannot be followed
 """
@@ -50,6 +51,10 @@ class TrainingError(MemvizError):
 
 class DivergedError(TrainingError):
     """A training whose loss is no longer a number."""
+
+
+class LabelError(MemvizError, ValueError):
+    """Labels of units that cannot be read or made."""
 
 
 class StoreError(MemvizError):

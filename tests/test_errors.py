@@ -21,7 +21,8 @@ def test_the_tree_draws_nothing_else():
 
 
 @pytest.mark.parametrize(
-    ("name", "builtin"), [("LayerError", LookupError), ("ImageError", ValueError), ("RecipeError", ValueError)]
+    ("name", "builtin"),
+    [("LayerError", LookupError), ("ImageError", ValueError), ("LabelError", ValueError), ("RecipeError", ValueError)],
 )
 def test_are_also_what_python_would_raise(name, builtin):
     assert issubclass(CLASSES[name], builtin)

@@ -5,6 +5,7 @@ from memviz.explanation.attribution import Attributions, attribute
 from memviz.explanation.checkup import Checkup, checkup, load_checkup
 from memviz.explanation.drivers import Drivers, drivers, load_drivers
 from memviz.explanation.effect import Effect, Effects, Estimate, branch_effects, layer_effects
+from memviz.explanation.labels import Label, Labels, load_labels
 from memviz.explanation.maps import METHODS, image_map
 from memviz.explanation.responses import Responses, responses
 from memviz.layers.weights import LayerWeights, check_weights
@@ -19,6 +20,8 @@ __all__ = [
     "Effect",
     "Effects",
     "Estimate",
+    "Label",
+    "Labels",
     "LayerWeights",
     "Responses",
     "accentuate",
@@ -32,5 +35,6 @@ __all__ = [
     "load_accentuation",
     "load_checkup",
     "load_drivers",
+    "load_labels",
     "responses",
 ]

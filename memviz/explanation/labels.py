@@ -1,0 +1,159 @@
+"""What units answer to, in words: a person's labels and automatic ones, kept apart, beside an index."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from memviz.errors import LabelError
+from memviz.explanation.handwritten import NONE, Entry, read_entries
+from memviz.index import Index
+from memviz.layers.unit import Unit
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PERSON, NAMED = "person", "named output"
+FILES = ("labels.toml", "labels.csv")
+
+
+@dataclass(frozen=True)
+class Label:
+    """What a unit answers to, where that comes from, and what speaks for it.
+
+    Attributes:
+        unit: which.
+        text: in words; None where somebody, or something, looked and found no name.
+        source: "person"; "named output" for a unit that has a name, as a class; else what the labeller calls itself.
+        by, note: of a person's.
+        candidate: the best name that an automatic labeller found, also where the figure is too low to accept it.
+        figure, measure: of the candidate on photographs that were not used to choose it, and what it is, as
+            "correlation"; None and empty for others.
+        threshold: what the figure must exceed.
+        evidence: of those photographs, the ones that excite the unit most, best first, as the index names them.
+    """
+
+    unit: Unit
+    text: str | None
+    source: str
+    by: str = ""
+    note: str = ""
+    candidate: str = ""
+    figure: float | None = None
+    measure: str = ""
+    threshold: float | None = None
+    evidence: tuple[str, ...] = ()
+
+    @property
+    def origin(self) -> str:
+        """Source and figure, in a phrase.
+
+        >>> Label(Unit("conv", 3), "stripes", PERSON, by="AN").origin
+        'person, AN'
+        >>> Label(Unit("conv", 3), "zebra", "own classes", figure=0.6214, measure="correlation", threshold=0.4).origin
+        'own classes, correlation .62 (above .40)'
+        """
+        if self.figure is None or self.threshold is None:
+            return f"{self.source}, {self.by}" if self.by else self.source
+        side = "above" if self.text else "not above"
+        return f"{self.source}, {self.measure} {_decimal(self.figure)} ({side} {_decimal(self.threshold)})"
+
+    def __str__(self) -> str:
+        return f"{self.text or NONE} ({self.origin})"
+
+
+class Labels(Mapping[Unit, Label]):
+    """The labels of an index's units: for each the person's, or, where there is none, the automatic one.
+
+    Attributes:
+        persons: what a person wrote, by unit.
+        automatic: what a labeller found, by unit, also of units that a person labelled.
+    """
+
+    def __init__(self, persons: Mapping[Unit, Label] | None = None, automatic: Mapping[Unit, Label] | None = None):
+        self.persons, self.automatic = dict(persons or {}), dict(automatic or {})
+        self._all = {**self.automatic, **self.persons}
+
+    def __getitem__(self, unit: Unit) -> Label:
+        return self._all[unit]
+
+    def __iter__(self) -> Iterator[Unit]:
+        return iter(sorted(self._all))
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def text(self, unit: Unit) -> str | None:
+        """A unit's label in words, or None.
+
+        >>> unit = Unit("conv", 3)
+        >>> Labels({unit: Label(unit, "stripes", PERSON)}).text(unit)
+        'stripes'
+        """
+        label = self._all.get(unit)
+        return label.text if label else None
+
+    def frame(self) -> pd.DataFrame:
+        """A row a unit: unit, label, source, by, note, candidate, figure, measure, threshold, evidence."""
+        import pandas as pd
+
+        rows = [
+            asdict(label) | {"unit": str(unit), "evidence": "; ".join(label.evidence)} for unit, label in self.items()
+        ]
+        names = [name for name in Label.__dataclass_fields__ if name != "__doc__"]
+        return pd.DataFrame(rows, columns=names).rename(columns={"text": "label"})
+
+
+def labels_folder(index: Index) -> Path:
+    """Where the labels of an index's network are kept, beside it: a person's in `labels.toml` and `labels.csv`."""
+    return index.path.resolve().parent / "labels" / str(index.manifest.weights)[:12]
+
+
+def load_labels(index: Index) -> Labels:
+    """All labels of an index's units; none where there are no files.
+
+    Raises:
+        LabelError: a person's file that cannot be read; the message names the line.
+
+    Example:
+        >>> import memviz
+        >>> labels = load_labels(memviz.load_index("runs/photos"))  # doctest: +SKIP
+        >>> print(labels[Unit("resnet.layer4.2", 7)])  # doctest: +SKIP
+        dog faces (person, AN)
+    """
+    return Labels({unit: _label(entry) for unit, entry in load_entries(index).items() if entry.label})
+
+
+def load_entries(index: Index) -> dict[Unit, Entry]:
+    """What a person wrote, in both files together.
+
+    Raises:
+        LabelError: a file that cannot be read, or a unit that is in both.
+    """
+    found: dict[Unit, Entry] = {}
+    for path in (labels_folder(index) / name for name in FILES):
+        if path.is_file():
+            entries = read_entries(path, index.layers)
+            if both := sorted(found.keys() & entries.keys()):
+                raise LabelError(
+                    f"{path}, line {entries[both[0]].line}: {both[0]} is also labelled in {FILES[0]}, line "
+                    f"{found[both[0]].line}. Keep one of the two."
+                )
+            found |= entries
+    return found
+
+
+def _label(entry: Entry) -> Label:
+    nothing = entry.label.strip().casefold() == NONE
+    return Label(entry.unit, None if nothing else entry.label, PERSON, entry.by, entry.note)
+
+
+def _decimal(value: float) -> str:
+    """To two decimals, as statistics are written.
+
+    >>> _decimal(0.6214), _decimal(-0.05), _decimal(1.0)
+    ('.62', '-.05', '1.00')
+    """
+    return f"{value:.2f}".replace("0.", ".", 1)
