@@ -2,10 +2,12 @@
 
 from memviz.explanation.accentuate import AccentuateConfig, Accentuation, accentuate, load_accentuation
 from memviz.explanation.attribution import Attributions, attribute
+from memviz.explanation.automatic import label_units
 from memviz.explanation.checkup import Checkup, checkup, load_checkup
 from memviz.explanation.drivers import Drivers, drivers, load_drivers
 from memviz.explanation.effect import Effect, Effects, Estimate, branch_effects, layer_effects
-from memviz.explanation.labels import Label, Labels, load_labels
+from memviz.explanation.labellers import Categories, Concepts, Labeller, NamedOutputs
+from memviz.explanation.labels import Label, Labels, LayerLabels, load_labels
 from memviz.explanation.maps import METHODS, image_map
 from memviz.explanation.responses import Responses, responses
 from memviz.layers.weights import LayerWeights, check_weights
@@ -15,14 +17,19 @@ __all__ = [
     "AccentuateConfig",
     "Accentuation",
     "Attributions",
+    "Categories",
     "Checkup",
+    "Concepts",
     "Drivers",
     "Effect",
     "Effects",
     "Estimate",
     "Label",
+    "Labeller",
     "Labels",
+    "LayerLabels",
     "LayerWeights",
+    "NamedOutputs",
     "Responses",
     "accentuate",
     "attribute",
@@ -31,6 +38,7 @@ __all__ = [
     "checkup",
     "drivers",
     "image_map",
+    "label_units",
     "layer_effects",
     "load_accentuation",
     "load_checkup",

@@ -7,14 +7,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from memviz.artefacts import MANIFEST, Manifest
 from memviz.errors import LabelError
 from memviz.explanation.handwritten import NONE, Entry, read_entries
+from memviz.files import read_json
 from memviz.index import Index
 from memviz.layers.unit import Unit
 
 if TYPE_CHECKING:
     import pandas as pd
 
+KIND, FORMAT = "memviz-labels", 1
 PERSON, NAMED = "person", "named output"
 FILES = ("labels.toml", "labels.csv")
 
@@ -62,6 +65,28 @@ class Label:
 
     def __str__(self) -> str:
         return f"{self.text or NONE} ({self.origin})"
+
+
+@dataclass(frozen=True)
+class LayerLabels:
+    """The automatic labels of a layer's units.
+
+    Attributes:
+        address: of the layer.
+        threshold: what a label's figure must exceed; None where units have names of their own.
+        shuffled: how many of as many units are labelled when photographs are shuffled, on average; likewise.
+        labels: one a unit.
+    """
+
+    address: str
+    threshold: float | None
+    shuffled: float | None
+    labels: tuple[Label, ...]
+
+    @property
+    def labelled(self) -> int:
+        """How many units have a label."""
+        return sum(label.text is not None for label in self.labels)
 
 
 class Labels(Mapping[Unit, Label]):
@@ -116,6 +141,7 @@ def load_labels(index: Index) -> Labels:
 
     Raises:
         LabelError: a person's file that cannot be read; the message names the line.
+        StoreError: automatic labels that are damaged.
 
     Example:
         >>> import memviz
@@ -123,7 +149,28 @@ def load_labels(index: Index) -> Labels:
         >>> print(labels[Unit("resnet.layer4.2", 7)])  # doctest: +SKIP
         dog faces (person, AN)
     """
-    return Labels({unit: _label(entry) for unit, entry in load_entries(index).items() if entry.label})
+    persons = {unit: _label(entry) for unit, entry in load_entries(index).items() if entry.label}
+    automatic: dict[Unit, Label] = {}
+    for folder, _ in automatic_folders(index):
+        for path in sorted(folder.glob("*.json")):
+            if path.name != MANIFEST:
+                for label in read_json(path, LayerLabels).labels:
+                    automatic[label.unit] = max(automatic.get(label.unit, label), label, key=_worth)
+    return Labels(persons, automatic)
+
+
+def automatic_folders(index: Index) -> list[tuple[Path, Manifest]]:
+    """Where labels are kept that labellers made with an index's photographs, with their manifests.
+
+    Raises:
+        StoreError: one that is damaged.
+    """
+    found = []
+    for path in sorted(labels_folder(index).glob(f"*/{MANIFEST}")):
+        manifest = Manifest.read(path.parent, KIND, FORMAT)
+        if (manifest.weights, manifest.config.get("photographs")) == (index.manifest.weights, index.config.photographs):
+            found.append((path.parent, manifest))
+    return found
 
 
 def load_entries(index: Index) -> dict[Unit, Entry]:
@@ -143,6 +190,11 @@ def load_entries(index: Index) -> dict[Unit, Entry]:
                 )
             found |= entries
     return found
+
+
+def _worth(label: Label) -> tuple[bool, float]:
+    """Of a unit's automatic labels the best is shown: its own name, an accepted one, the one with the higher figure."""
+    return label.text is not None, 1.0 if label.figure is None else label.figure
 
 
 def _label(entry: Entry) -> Label:
