@@ -22,6 +22,14 @@ def drivers(
         list[str] | None, typer.Option("--layer", help="A layer whose strongest units are printed; may be repeated.")
     ] = None,
     count: Annotated[int, typer.Option(min=1, help="How many of them, raising and lowering.")] = 5,
+    ablate: Annotated[
+        list[str] | None,
+        typer.Option(help="A layer whose units are also replaced, to see what that does; may be repeated."),
+    ] = None,
+    ablate_units: Annotated[
+        int, typer.Option(min=1, help="Of the strongest, of the weakest and of random ones, each.")
+    ] = 32,
+    ablate_photographs: Annotated[int, typer.Option(min=12, help="On which units are replaced.")] = 24,
     photos: Photos = None,
     weights: Weights = "published",
     mean: Mean = None,
@@ -34,22 +42,41 @@ def drivers(
 
     from memviz.cli.common import echo_table, read_model
     from memviz.explanation import drivers
+    from memviz.explanation.ablation import ablate as replace_units
     from memviz.index import load_index
 
+    loaded, indexed = read_model(model, weights, device, mean, options), load_index(index, photos)
+    # Before the work: a layer that is not surveyed.
+    shown, ablated = (
+        [each if each in loaded.named else indexed.layers[each].address for each in layers or ()]
+        for layers in (show, ablate)
+    )
     found = drivers(
-        read_model(model, weights, device, mean, options),
-        load_index(index, photos),
+        loaded,
+        indexed,
         sample=None if everything else sample,
         seed=seed,
         out=out,
         workers=workers,
         progress=True,
     )
-    for layer in show or [*found.layers][-1:]:
+    for layer in shown or [*found.layers][-1:]:
         rows = [found.strongest(layer, count, direction) for direction in ("up", "down")]
         table = pd.concat([rows[0], rows[1].iloc[::-1]])
         echo_table(table[["address", "channel", "name", "drive", "strength", "contribution", "sd", "consistency"]], 4)
         typer.echo()
+    for layer in ablated:
+        ablation = replace_units(
+            loaded,
+            indexed,
+            found,
+            layer,
+            count=ablate_units,
+            photographs=ablate_photographs,
+            seed=seed,
+            progress=True,
+        )
+        typer.echo(f"{ablation}\n")
     units = sum(found.layers.values())
     typer.echo(
         f"{units} units of {len(found.layers)} layers over {found.photographs} photographs, in logits. drive: how much "

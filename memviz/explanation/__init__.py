@@ -1,5 +1,6 @@
 """What drives a score: whether each part of a network has learned, and how much it matters to it."""
 
+from memviz.explanation.ablation import Ablation, ablate, load_ablations
 from memviz.explanation.accentuate import AccentuateConfig, Accentuation, accentuate, load_accentuation
 from memviz.explanation.attribution import Attributions, attribute
 from memviz.explanation.automatic import label_units
@@ -14,6 +15,7 @@ from memviz.layers.weights import LayerWeights, check_weights
 
 __all__ = [
     "METHODS",
+    "Ablation",
     "AccentuateConfig",
     "Accentuation",
     "Attributions",
@@ -31,6 +33,7 @@ __all__ = [
     "LayerWeights",
     "NamedOutputs",
     "Responses",
+    "ablate",
     "accentuate",
     "attribute",
     "branch_effects",
@@ -40,6 +43,7 @@ __all__ = [
     "image_map",
     "label_units",
     "layer_effects",
+    "load_ablations",
     "load_accentuation",
     "load_checkup",
     "load_drivers",

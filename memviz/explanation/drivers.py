@@ -172,7 +172,7 @@ def drivers(
     config = {"photographs": index.config.photographs, "layers": layers, "sample": sample}
     manifest = Manifest(KIND, FORMAT, model.name, model.fingerprint(), model.inputs.to_dict(), config, seed)
     folder = drivers_folder(index) / f"{'all' if sample is None else sample}-{seed}" if out is None else Path(out)
-    survey = _Survey(model, layers)
+    survey = Survey(model, layers)
     survey.check()  # before the folder is claimed
     manifest = claim(folder, manifest, {"config.photographs": "its photographs are others"})
     with locked(folder):
@@ -217,7 +217,7 @@ def find_drivers(index: Index) -> Drivers | None:
     return max(found, key=lambda each: each.photographs, default=None)
 
 
-class _Survey:
+class Survey:
     """Passes over photographs that add up the moments of all units."""
 
     def __init__(self, model: Model, layers: dict[str, int]) -> None:
@@ -228,8 +228,8 @@ class _Survey:
         self._count = starts[-1]
 
     def check(self) -> None:
-        """Refuses a model without a score, or without gradients."""
-        self._add(torch.zeros(1, 3, *self._model.inputs.size))
+        """Raises a `ModelError` for a model without a score, or without gradients."""
+        self.add(torch.zeros(1, 3, *self._model.inputs.size))
 
     def run(self, reading: Reading, folder: Path) -> tuple[Moments, dict[str, str]]:
         """The moments over all photographs, and why some could not be read: from the shards, made where missing."""
@@ -269,11 +269,12 @@ class _Survey:
             for batch in batches:
                 unreadable |= {str(failure.path): failure.reason for failure in batch.failures}
                 if len(batch.indices):
-                    moments += self._add(batch.pictures)
+                    moments += self.add(batch.pictures)
                 advance(len(batch.indices) + len(batch.failures))
         return moments, unreadable
 
-    def _add(self, pictures: Tensor) -> Moments:
+    def add(self, pictures: Tensor) -> Moments:
+        """The moments of all units over pictures (N, 3, H, W)."""
         found = np.zeros((3, len(pictures), self._count))
 
         def receive(address: str, values: Tensor, gradient: Tensor) -> None:

@@ -1,4 +1,4 @@
-from memviz.explanation import load_drivers
+from memviz.explanation import load_ablations, load_drivers
 
 
 def test_ranks_the_units_and_keeps_them_in_the_index(memviz, index, tiny):
@@ -17,9 +17,34 @@ def test_ranks_the_units_and_keeps_them_in_the_index(memviz, index, tiny):
 
 
 def test_an_unwatched_layer(memviz, index, tiny):
-    done = memviz("drivers", tiny, "--index", index, "--weights", "random", "--layer", "alexnet.conv9")
-    assert done.code == 1
-    assert "the index does not watch it" in done.err
+    for option in ("--layer", "--ablate"):
+        done = memviz("drivers", tiny, "--index", index, "--weights", "random", option, "alexnet.conv9")
+        assert done.code == 1
+        assert "alexnet.conv9" in done.err
+        assert "alexnet.conv2" in done.err
+    assert not (index / "drivers").exists()  # told before the work
+
+
+def test_units_are_replaced_and_it_is_printed_and_kept(memviz, index, tiny):
+    command = [
+        "drivers",
+        tiny,
+        "--index",
+        index,
+        "--weights",
+        "random",
+        "--ablate-photographs",
+        12,
+        "--ablate-units",
+        1,
+    ]
+    done = memviz(*command, "--ablate", "resnet.layer3.20", "--ablate", "resnet@1")
+    assert done.code == 0, done.err
+    assert "resnet.layer3.20: 3 units replaced on 12 photographs" in done.out
+    assert "the strongest units' effect is" in done.out
+    kept = load_ablations(load_drivers(done.out.splitlines()[-1]))
+    assert [each.address for each in kept] == ["resnet.conv1", "resnet.layer3.20"]
+    assert str(kept[1]) in done.out
 
 
 def test_an_index_of_other_weights(memviz, index):

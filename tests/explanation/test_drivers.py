@@ -135,7 +135,7 @@ def test_an_interrupted_survey_continues(indexed, monkeypatch):
 
     home = sys.modules["memviz.explanation.drivers"]  # its name is also the function's
     monkeypatch.setattr(home, "SHARD", 7)
-    scan, scans = home._Survey._scan, []
+    scan, scans = home.Survey._scan, []
 
     def interrupted(survey, reading, part, advance):
         if len(scans) == 2:
@@ -143,7 +143,7 @@ def test_an_interrupted_survey_continues(indexed, monkeypatch):
         scans.append(part)
         return scan(survey, reading, part, advance)
 
-    monkeypatch.setattr(home._Survey, "_scan", interrupted)
+    monkeypatch.setattr(home.Survey, "_scan", interrupted)
     with pytest.raises(KeyboardInterrupt):
         drivers(model, index, sample=None, progress=False)
     with pytest.raises(StoreError, match="not finished"):
@@ -152,7 +152,7 @@ def test_an_interrupted_survey_continues(indexed, monkeypatch):
     kept = list((whole.path / SHARDS).iterdir())
     assert len(kept) == 2
     scans.clear()
-    monkeypatch.setattr(home._Survey, "_scan", lambda *args: scans.append(args[2]) or scan(*args))
+    monkeypatch.setattr(home.Survey, "_scan", lambda *args: scans.append(args[2]) or scan(*args))
     again = drivers(model, index, sample=None, progress=False)
     assert [part.start for part in scans] == [14, 21]
     assert not (whole.path / SHARDS).exists()
