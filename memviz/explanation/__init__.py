@@ -5,6 +5,8 @@ from memviz.explanation.accentuate import AccentuateConfig, Accentuation, accent
 from memviz.explanation.attribution import Attributions, attribute
 from memviz.explanation.automatic import label_units
 from memviz.explanation.checkup import Checkup, checkup, load_checkup
+from memviz.explanation.depth import DepthConfig, depth, load_depth
+from memviz.explanation.depth_result import Depth
 from memviz.explanation.drivers import Drivers, drivers, load_drivers
 from memviz.explanation.effect import Effect, Effects, Estimate, branch_effects, layer_effects
 from memviz.explanation.labellers import Categories, Concepts, Labeller, NamedOutputs
@@ -22,6 +24,8 @@ __all__ = [
     "Categories",
     "Checkup",
     "Concepts",
+    "Depth",
+    "DepthConfig",
     "Drivers",
     "Effect",
     "Effects",
@@ -39,6 +43,7 @@ __all__ = [
     "branch_effects",
     "check_weights",
     "checkup",
+    "depth",
     "drivers",
     "image_map",
     "label_units",
@@ -46,6 +51,7 @@ __all__ = [
     "load_ablations",
     "load_accentuation",
     "load_checkup",
+    "load_depth",
     "load_drivers",
     "load_labels",
     "responses",

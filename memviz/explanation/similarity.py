@@ -55,7 +55,7 @@ def rank_correlations(one: _Values, two: _Values, weights: _Values | None = None
             says, a photograph and itself never; ranks stay those among all photographs.
 
     Returns:
-        (resamples,), or one number without weights.
+        (resamples,), or one number without weights; nan where all pairs are alike.
 
     Example:
         >>> ranks = pair_ranks(np.array([[0.0, 1, 5], [1, 0, 3], [5, 3, 0]]))
@@ -71,5 +71,6 @@ def rank_correlations(one: _Values, two: _Values, weights: _Values | None = None
 
     means = mean(one), mean(two)
     spreads = [mean(each**2) - centre**2 for each, centre in zip((one, two), means, strict=True)]
-    found: _Values = (mean(one * two) - means[0] * means[1]) / np.sqrt(spreads[0] * spreads[1])
-    return found
+    scale = np.sqrt(np.maximum(spreads[0] * spreads[1], 0))
+    found: _Values = np.full(len(given), np.nan)
+    return np.divide(mean(one * two) - means[0] * means[1], scale, out=found, where=scale > 0)
