@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memviz.artefacts import MANIFEST, Manifest
-from memviz.errors import LabelError
-from memviz.explanation.handwritten import NONE, Entry, read_entries
+from memviz.errors import LabelError, shown
+from memviz.explanation.handwritten import NONE, Entry, add_entries, read_entries
 from memviz.files import read_json
 from memviz.index import Index
-from memviz.layers.unit import Unit
+from memviz.layers import Layer
+from memviz.layers.unit import Unit, units_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,8 +62,10 @@ class Label:
         """
         if self.figure is None or self.threshold is None:
             return f"{self.source}, {self.by}" if self.by else self.source
-        side = "above" if self.text else "not above"
-        return f"{self.source}, {self.measure} {_decimal(self.figure)} ({side} {_decimal(self.threshold)})"
+        figure, threshold = (_decimal(value) for value in (self.figure, self.threshold))
+        if figure == threshold:
+            figure, threshold = (_decimal(value, 4) for value in (self.figure, self.threshold))
+        return f"{self.source}, {self.measure} {figure} ({'above' if self.text else 'not above'} {threshold})"
 
     def __str__(self) -> str:
         return f"{self.text or NONE} ({self.origin})"
@@ -119,6 +123,21 @@ class Labels(Mapping[Unit, Label]):
         """
         label = self._all.get(unit)
         return label.text if label else None
+
+    def lacking(self, layer: Layer) -> list[Unit]:
+        """The units of a layer that have neither an automatic label nor a person's, who may have found none."""
+        return [unit for unit in units_of(layer) if not self.text(unit) and unit not in self.persons]
+
+    def summary(self, layers: Iterable[Layer]) -> pd.DataFrame:
+        """A row a layer: address, units, person (labels of one), automatic (others that are shown), lacking."""
+        import pandas as pd
+
+        rows = []
+        for layer in layers:
+            units = units_of(layer)
+            person, lacking = sum(unit in self.persons for unit in units), len(self.lacking(layer))
+            rows.append((layer.address, len(units), person, len(units) - person - lacking, lacking))
+        return pd.DataFrame(rows, columns=["address", "units", "person", "automatic", "lacking"])
 
     def frame(self) -> pd.DataFrame:
         """A row a unit: unit, label, source, by, note, candidate, figure, measure, threshold, evidence."""
@@ -192,6 +211,34 @@ def load_entries(index: Index) -> dict[Unit, Entry]:
     return found
 
 
+def add_labels(index: Index, path: str | os.PathLike[str]) -> list[Entry]:
+    """Takes the labels of a filled-in CSV, as a sheet of `memviz label` is, into the index's `labels.csv`.
+
+    Rows without a label are left out, and those that are there already as they are.
+
+    Returns:
+        The labels that are new.
+
+    Raises:
+        LabelError: a file that cannot be read, or a unit that a person has labelled otherwise.
+    """
+    known = load_entries(index)
+    new = []
+    for unit, entry in read_entries(path, index.layers).items():
+        there = known.get(unit)
+        if not entry.label or (there and replace(there, line=0) == replace(entry, line=0)):
+            continue
+        if there:
+            raise LabelError(
+                f"{path}, line {entry.line}: {unit} is {shown(entry.label)} here and {shown(there.label)} in line "
+                f"{there.line} of a file in {labels_folder(index)}. Change one of the two by hand."
+            )
+        new.append(entry)
+    if new:
+        add_entries(labels_folder(index) / FILES[1], new)
+    return new
+
+
 def _worth(label: Label) -> tuple[bool, float]:
     """Of a unit's automatic labels the best is shown: its own name, an accepted one, the one with the higher figure."""
     return label.text is not None, 1.0 if label.figure is None else label.figure
@@ -202,10 +249,10 @@ def _label(entry: Entry) -> Label:
     return Label(entry.unit, None if nothing else entry.label, PERSON, entry.by, entry.note)
 
 
-def _decimal(value: float) -> str:
-    """To two decimals, as statistics are written.
+def _decimal(value: float, digits: int = 2) -> str:
+    """As statistics are written.
 
     >>> _decimal(0.6214), _decimal(-0.05), _decimal(1.0)
     ('.62', '-.05', '1.00')
     """
-    return f"{value:.2f}".replace("0.", ".", 1)
+    return f"{value:.{digits}f}".replace("0.", ".", 1)
