@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     from memviz.evaluation import evaluate as evaluate
     from memviz.explanation import AccentuateConfig as AccentuateConfig
     from memviz.explanation import Checkup as Checkup
+    from memviz.explanation import Depth as Depth
+    from memviz.explanation import DepthConfig as DepthConfig
     from memviz.explanation import accentuate as accentuate
     from memviz.explanation import checkup as checkup
+    from memviz.explanation import depth as depth
     from memviz.explanation import drivers as drivers
     from memviz.gallery import build_gallery as build_gallery
     from memviz.images import sample_photos as sample_photos
@@ -44,6 +47,8 @@ __version__ = "0.1.0"
 _HOME = {
     "AccentuateConfig": "memviz.explanation",
     "Checkup": "memviz.explanation",
+    "Depth": "memviz.explanation",
+    "DepthConfig": "memviz.explanation",
     "Index": "memviz.index",
     "InputSpec": "memviz.models",
     "MemvizError": "memviz.errors",
@@ -60,6 +65,7 @@ _HOME = {
     "build_gallery": "memviz.gallery",
     "build_index": "memviz.index",
     "checkup": "memviz.explanation",
+    "depth": "memviz.explanation",
     "drivers": "memviz.explanation",
     "evaluate": "memviz.evaluation",
     "list_models": "memviz.models",
