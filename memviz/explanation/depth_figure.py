@@ -40,14 +40,13 @@ def depth_figure(depth: Depth) -> Figure:
                 _draw(axes[place, column], depth, branch, prefix)
                 if column == 0:
                     axes[place, column].set_ylabel(label)
-            title = branch or depth.model
-            axes[0, column].set_title(title, loc="left")
+            title = [branch or depth.model]
             if branch in depth.warnings:
-                text = depth.warnings[branch].replace("; ", ";\n")
-                axes[0, column].text(0.98, 0.97, text, ha="right", va="top", transform=axes[0, column].transAxes)
+                title += depth.warnings[branch].replace("; ", ";\n").splitlines()
+            axes[0, column].set_title("\n".join(title), loc="left")
             axes[-1, column].set_xlabel("Convolutions up to the layer's end")
         handles, labels = axes[0, -1].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=4)
+        figure.legend(handles, labels, loc="outside lower center", ncols=2)
         about = f"{depth.model}: units' {depth.statistic} on {depth.photographs} photographs; concepts: "
         figure.suptitle(
             f"{about}classes of {'the network itself' if depth.own_concepts else depth.concepts}", fontsize=7

@@ -154,7 +154,8 @@ class Depth:
             f"{_points(deepest.balance)}"
         )
         if each.twin and each.learned:
-            told += f"; with random weights {_points(each.twin)}, to which training adds {_points(each.learned)}"
+            told += f"; its twin with random weights {_points(each.twin)}, from which it differs by "
+            told += _points(each.learned)
         others = [place for place, layer in enumerate(own) if layer.balance.low <= 0]
         if others and others[-1] + 1 < len(own):  # what is conceptual and stays so
             turn = own[others[-1] + 1]

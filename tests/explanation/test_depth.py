@@ -123,7 +123,7 @@ def test_the_sentences_say_whether_the_claim_holds_and_what_to_beware_of(found):
     assert claim.startswith("The paper's claim, AlexNet perceptual and ResNet conceptual, holds for this network: ")
     assert alexnet.startswith("alexnet: perceptual on the whole; over 1 layers ")
     assert resnet.startswith("resnet: conceptual on the whole")
-    assert "with random weights" in resnet
+    assert "its twin with random weights" in resnet
     assert own.startswith("The concepts are toy's own class outputs")
     warned = replace(found, warnings={"alexnet": "weights at their random start"}, own_concepts=False)
     claim, alexnet, _ = warned.verdict
