@@ -64,6 +64,11 @@ class Drivers:
         return int(self.manifest.result["photographs"])
 
     @property
+    def about(self) -> dict[str, int]:
+        """Which survey of its index it is: how many photographs, and the seed by which they were drawn."""
+        return {"photographs": self.photographs, "seed": int(self.manifest.seed or 0)}
+
+    @property
     def layers(self) -> dict[str, int]:
         """The layers' addresses, with how many units each has."""
         return dict(self.manifest.config["layers"])

@@ -111,6 +111,7 @@ class _Writer:
             varies=bool(panel.network.index.layer(unit.address).std[unit.channel] > 0),
             photos=tuple(self.photos(panel, unit, stem)),
             lowest=panel.lowest,
+            drive=panel.network.drive(unit),
         )
 
     def photos(self, panel: PlannedPanel, unit: Unit, stem: str) -> Iterator[Photo]:

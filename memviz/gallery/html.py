@@ -7,7 +7,7 @@ from urllib.parse import quote
 import jinja2
 
 from memviz.gallery.layouts import LAYOUTS
-from memviz.gallery.page import Page, number
+from memviz.gallery.page import Page, number, signed
 
 _FIELD_GLYPH_LEAST = 0.15  # a field of a few pixels still shows as a dot
 
@@ -28,7 +28,7 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    pages.filters |= {"number": number, "glyph": _glyph, "paragraphs": _paragraphs, "url": quote}
+    pages.filters |= {"number": number, "signed": signed, "glyph": _glyph, "paragraphs": _paragraphs, "url": quote}
     return pages
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
-from memviz.gallery.page import Card, Group, Page, times
+from memviz.gallery.page import Card, Group, Page, signed, times
 from memviz.gallery.sheet import QUIET, Sheet, mm
 
 LAYOUTS: dict[str, Layout] = {}
@@ -98,7 +98,9 @@ class Branches(Layout):
                         left = x + place % 2 * (width + gap) + place // 2 * (half + between)
                         height = sheet.pair(card, left, line, width)
                         compared = f"   {times(card.ratio)}" if card.ratio else ""
-                        sheet.text(left, line + height + mm(2.4), f"unit {card.channel}{compared}", 6, color=QUIET)
+                        drive = "" if card.drive is None else f"   drive {signed(card.drive)}"
+                        text = f"unit {card.channel}{compared}{drive}"
+                        sheet.text(left, line + height + mm(2.4), text, 6, color=QUIET)
                     line += height + mm(3.6)
                 below = max(below, line)
             sheet.grow_to(below)

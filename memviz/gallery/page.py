@@ -45,6 +45,8 @@ class Card:
         varies: whether its peak differs between photographs.
         photos: its best photographs, the best first; one at least.
         lowest: whether picture and photographs are those that lower it, the lowest first.
+        drive: how much more it adds to the score's logit where it is one standard deviation more active; None where
+            that was not surveyed.
     """
 
     address: str
@@ -59,6 +61,7 @@ class Card:
     varies: bool
     photos: tuple[Photo, ...]
     lowest: bool = False
+    drive: float | None = None
 
     @property
     def name(self) -> str:
@@ -261,6 +264,15 @@ def number(value: float | None) -> str:
     decimals = max(0, 2 - math.floor(math.log10(size)))
     text = f"{size:,.{decimals}f}" if decimals < 7 else f"{size:.1e}"
     return f"−{text}" if value < 0 else text
+
+
+def signed(value: float) -> str:
+    """A number to three digits, with its sign.
+
+    >>> signed(0.0213), signed(-0.0213), signed(0)
+    ('+0.0213', '−0.0213', '0')
+    """
+    return f"+{number(value)}" if value > 0 else number(value)
 
 
 def times(ratio: float) -> str:

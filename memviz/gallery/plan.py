@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from memviz.artefacts import Manifest
 from memviz.errors import LayerError, RecipeError
-from memviz.gallery.recipe import NEAREST, SELECTIVE, Panel, Recipe, Source, load_recipe
+from memviz.gallery.recipe import NEAREST, Panel, Recipe, Source, load_recipe
+from memviz.gallery.units import choose
 from memviz.index import Index, load_index
 from memviz.layers import Layer
 from memviz.layers.unit import Unit, units_of
@@ -23,7 +24,7 @@ from memviz.models.weights import finding
 from memviz.rendering.job import RenderJob
 
 if TYPE_CHECKING:
-    from memviz.explanation import Checkup
+    from memviz.explanation import Checkup, Drivers
 
 # Of a page that somebody reads; a figure of a thousand renders is metres high.
 MOST_UNITS = 1000
@@ -73,6 +74,19 @@ class Network:
         folder = checkup_folder(self.index)
         return load_checkup(folder) if (folder / DATA).is_file() else None
 
+    @cached_property
+    def drivers(self) -> Drivers | None:
+        """The survey of what its units contribute to the score, that was kept in its index."""
+        from memviz.explanation.drivers import find_drivers
+
+        return find_drivers(self.index)
+
+    def drive(self, unit: Unit) -> float | None:
+        """How much more a unit adds to the logit where it is one standard deviation more active; None if unknown."""
+        if self.drivers is None or unit.address not in self.drivers.layers:
+            return None
+        return float(self.drivers.frame(unit.address)["drive"][unit.channel])
+
     def finding(self, address: str) -> str:
         """What its checkup, or the registry of published weights, has to say of a layer: a phrase, or nothing."""
         return self.checkup.finding(address) if self.checkup else finding(self.weights, address)
@@ -86,7 +100,8 @@ class Network:
         manifest, result = self.index.manifest, self.index.result
         about = {name: getattr(manifest, name) for name in ("model", "weights", "created", "versions")}
         counts = {"photographs": result.photographs, "unreadable": result.unreadable, "copies": result.copies}
-        return {"label": self.label, "inputs": self.inputs, "k": self.index.config.k} | about | counts
+        surveyed = {"drivers": self.drivers.about} if self.drivers else {}
+        return {"label": self.label, "inputs": self.inputs, "k": self.index.config.k} | about | counts | surveyed
 
 
 @dataclass(frozen=True)
@@ -237,7 +252,7 @@ def plan_gallery(
         for panel in row.panels:
             network = networks[panel.source or recipe.source]
             layer = _layer(panel.layer, network, panels[0].layer if panels else None)
-            panels.append(PlannedPanel(network, layer, tuple(_units(panel, layer, network.index)), panel.lowest))
+            panels.append(PlannedPanel(network, layer, tuple(_units(panel, layer, network)), panel.lowest))
         rows.append(PlannedRow(tuple(panels), row.label))
     count = sum(len(panel.units) for row in rows for panel in row.panels)
     if count > MOST_UNITS:
@@ -313,28 +328,13 @@ def _nearest(branch: str, to: Layer, index: Index) -> Layer:
     )
 
 
-def _units(panel: Panel, layer: Layer, index: Index) -> list[Unit]:
+def _units(panel: Panel, layer: Layer, network: Network) -> list[Unit]:
     if not isinstance(panel.units, str):
         try:
             return units_of(layer, panel.units)
         except LayerError as error:
             raise RecipeError(str(error)) from error
-    count = int(panel.units.removeprefix(SELECTIVE))
-    stats = index.stats(layer.address)
-    # A unit that never varies selects nothing, and one that is never positive is silent behind its ReLU.
-    stats = stats[(stats["std"] > 0) & (stats["peak"] > 0)]
-    if len(stats) < count:
-        raise RecipeError(
-            f"{layer.address} has {len(stats)} units that some photograph of the index excites, "
-            f"but the recipe asks for the {count} most selective ones."
-        )
-    # An almost silent unit's single faint answer stands out by many deviations, so the livelier half comes first.
-    stats = stats.assign(
-        lively=stats["peak"] >= stats["peak"].median(),
-        selectivity=(stats["peak"] - stats["mean"]) / stats["std"],
-    )
-    ranked = stats.sort_values(["lively", "selectivity", "channel"], ascending=[False, False, True])
-    return units_of(layer, [int(unit) for unit in ranked["channel"][:count]])
+    return units_of(layer, choose(panel.units, layer.address, network.index, network.drivers))
 
 
 def _plain(name: str) -> str:

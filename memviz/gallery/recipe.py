@@ -14,7 +14,7 @@ from memviz.gallery.schema import LabelledTable, PanelTable, RowTable, SourceTab
 from memviz.rendering.config import RenderConfig
 from memviz.rendering.job import RenderJob
 
-NEAREST, SELECTIVE = "nearest:", "selective:"
+NEAREST = "nearest:"
 _FILES = ("mean", "index", "photos")  # of a source
 
 
@@ -48,7 +48,9 @@ class Panel:
             `nearest:resnet`: the layer below that name whose receptive field is nearest to the left one's.
         units: channel numbers, or `selective:5`: among the units that photographs excite at all, the half
             that they excite more; of these, the five whose best photograph stands out most from the mean
-            over the photographs, in standard deviations.
+            over the photographs, in standard deviations. `raising:4` and `lowering:4` are the four with the highest
+            and the lowest drive (`memviz.explanation.moments`), by the survey of `memviz drivers` over most
+            photographs; `drivers:8` is four of each, or one more raising, the raising ones first.
         source: the network, where it is not the recipe's own.
         lowest: whether it shows what lowers the units instead: the photographs with the lowest peaks, and renders that
             minimize the mean.

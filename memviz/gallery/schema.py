@@ -17,6 +17,8 @@ from memviz.errors import RecipeError, did_you_mean, shown
 _MOST_BYTES, _MOST_DOTS = 100_000, 100
 _WIDEST = 40  # pictures beside each other that are still seen on a page of 180 mm
 
+_CHOICE = re.compile(r"(selective|drivers|raising|lowering):[1-9][0-9]{0,6}", re.ASCII)
+
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 # Layers of the largest networks have some thousand channels.
 Channel = Annotated[int, msgspec.Meta(ge=0, lt=10_000_000)]
@@ -48,7 +50,7 @@ class PanelTable(SourceTable, kw_only=True):
     def __post_init__(self) -> None:
         # No msgspec.Meta(pattern=...): beside a list in a union, msgspec 0.22 frees it as if it were a type, and the
         # interpreter may end with a segmentation fault.
-        if isinstance(self.units, str) and not re.fullmatch(r"selective:[1-9][0-9]{0,6}", self.units):
+        if isinstance(self.units, str) and not _CHOICE.fullmatch(self.units):
             raise ValueError("units")
 
 
@@ -83,7 +85,8 @@ class RecipeTable(SourceTable, kw_only=True):
 _KEYS = sorted({key for kind in (RecipeTable, RowTable, LabelledTable) for key in kind.__struct_fields__})
 # What msgspec says of a union, a pattern or an array tells a person little.
 _WORDS = {
-    "units": 'a list of channel numbers, as [0, 5], or "selective:5" for the five most selective ones',
+    "units": 'a list of channel numbers, as [0, 5], or "selective:5" for the five most selective ones; "drivers:8", '
+    '"raising:4" or "lowering:4" for those that drive the score',
     "lowest": "true or false",
     "panels": "a list of tables, each under [[panels]]",
     "rows": "a list of tables, each under [[rows]]",

@@ -123,7 +123,9 @@ def test_a_sample_is_seeded_and_kept(indexed):
     assert not np.allclose(other.frame()["strength"], found.frame()["strength"])
     with pytest.raises(StoreError, match="seed 3, not 4"):
         drivers(model, index, sample=12, seed=4, out=found.path, progress=False)
-    assert memviz.load_index(index.path).result.photographs == 24  # the index is as before
+    # The index is as before.
+    assert memviz.build_index(model, index.photos, out=index.path, progress=False).result.photographs == 24
+    assert load_drivers(found.path).about == {"photographs": 12, "seed": 3}
 
 
 def test_an_interrupted_survey_continues(indexed, monkeypatch):

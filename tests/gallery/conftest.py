@@ -13,7 +13,9 @@ from memviz.index import Index, load_index
 @pytest.fixture(scope="session")
 def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
     folder = tmp_path_factory.mktemp("saved")
-    return load_index(fakes.index(folder / "index", fakes.photos(folder / "photos")))
+    saved = fakes.index(folder / "index", fakes.photos(folder / "photos"))
+    fakes.drivers(saved)
+    return load_index(saved)
 
 
 @pytest.fixture

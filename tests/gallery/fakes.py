@@ -159,6 +159,24 @@ def index(folder: Path, pictures: list[Path], k: int = 9, model: str = "resmem",
     return folder
 
 
+def drivers(index: Path, photographs: int = 12, weights: str = WEIGHTS) -> Path:
+    """A survey of a fake index: units 0 to 5 of each layer raise the score, the more the higher, 6 to 11 lower it."""
+    folder = index / "drivers" / f"{photographs}-0"
+    folder.mkdir(parents=True)
+    drive = np.array([*range(1, 7), *range(-6, 0)]) / 100
+    rows = [pd.DataFrame({"address": layer.address, "channel": range(CHANNELS), "drive": drive}) for layer in layers()]
+    table = pd.concat(rows, ignore_index=True).assign(name="")
+    for figure in ("mean", "contribution", "sd", "strength", "consistency"):
+        table[figure] = 0.5
+    table.to_parquet(folder / "drivers.parquet")
+    config = {"photographs": "0" * 64, "layers": {layer.address: CHANNELS for layer in layers()}, "sample": None}
+    _write(folder / "manifest.json", {
+        "kind": "memviz-drivers", "format": 1, "model": "resmem", "weights": weights, "inputs": INPUTS, "seed": 0,
+        "config": config, "result": {"photographs": photographs, "unreadable": {}}, "created": "2026-01-01",
+    })  # fmt: skip
+    return folder
+
+
 def renders(folder: Path, units: dict[str, tuple[int, ...]], **config: Any) -> Path:
     """Renders of the given units: noise; unit 1 is dead, unit 4 redirected."""
     table = {layer.address: layer for layer in layers()}

@@ -146,3 +146,11 @@ def test_what_a_checkup_found_is_said_of_the_layer_and_in_one_sentence() -> None
     assert to_html(shown).count('<p class="finding">Weights at their random start; no effect on the score</p>') == 3
     assert page(GROUP).findings == []
     assert 'class="finding"' not in to_html(page(GROUP))
+
+
+def test_the_drive_is_told_with_its_sign_and_explained() -> None:
+    html = to_html(page_of(dataclasses.replace(CARD, drive=0.0213), dataclasses.replace(CARD, drive=-0.004)))
+    assert "<dt>drive</dt><dd>+0.0213</dd>" in html
+    assert "<dt>drive</dt><dd>−0.00400</dd>" in html
+    assert "Drive</strong> says what the unit does to the score" in html
+    assert "rive</" not in to_html(page_of(CARD))

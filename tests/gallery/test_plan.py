@@ -70,6 +70,37 @@ def test_faintly_excited_units_come_last(index: Index) -> None:
 
 
 @pytest.mark.parametrize(
+    ("units", "expected"),
+    [
+        ("drivers:4", [5, 4, 6, 7]),
+        ("drivers:5", [5, 4, 3, 6, 7]),
+        ("drivers:1", [5]),
+        ("raising:2", [5, 4]),
+        ("lowering:3", [6, 7, 8]),
+    ],
+)
+def test_units_that_drive_the_score(units: str, expected: list[int], index: Index) -> None:
+    made = plan(index, {"layer": "resnet@13", "units": units})
+    assert channels(made) == expected
+    assert made.to_dict()["networks"][0]["drivers"] == {"photographs": 12, "seed": 0}
+
+
+def test_without_a_survey_it_says_how_to_make_one(other_index: Index) -> None:
+    panel = {"layer": "alexnet.conv4", "units": "drivers:8"}
+    with pytest.raises(RecipeError, match=r"memviz drivers memnet-caffe --index .*memnet-caffe"):
+        plan(other_index, panel, model="memnet-caffe")
+    assert "drivers" not in plan(other_index, panel | {"units": [1]}, model="memnet-caffe").networks[0].to_dict()
+
+
+def test_of_several_surveys_the_largest_of_the_same_weights_counts(other_index: Index) -> None:
+    fakes.drivers(other_index.path, 12, "2e" * 32)
+    fakes.drivers(other_index.path, 30, "2e" * 32)
+    fakes.drivers(other_index.path, 50, "00" * 32)
+    made = plan(other_index, {"layer": "alexnet.conv4", "units": "drivers:8"}, model="memnet-caffe")
+    assert made.networks[0].to_dict()["drivers"]["photographs"] == 30
+
+
+@pytest.mark.parametrize(
     ("left", "right"),
     [
         ("alexnet.conv1", "resnet.layer1.0.conv1"),  # 11 px, exactly
@@ -98,6 +129,7 @@ def test_jobs_are_merged_per_layer(index: Index) -> None:
         ({"layer": "alexnet.conv9", "units": [0]}, "does not watch 'alexnet.conv9'.*Close names: alexnet.conv"),
         ({"layer": "alexnet.conv1", "units": [3, 99]}, "alexnet.conv1 has units 0 to 11; given was 99"),
         ({"layer": "alexnet@4", "units": "selective:12"}, "has 10 units that some photograph"),
+        ({"layer": "alexnet@4", "units": "lowering:7"}, "alexnet.conv4 has 6 units lowering the score, but .* for 7"),
     ],
 )
 def test_layers_and_units_that_the_index_lacks(panel: dict[str, Any], message: str, index: Index) -> None:
