@@ -175,8 +175,8 @@ def test_files_are_kept(place: str, index: Index, renders: Path, tmp_path: Path)
 
 
 def test_another_kind_of_result_is_kept(index: Index, renders: Path, tmp_path: Path) -> None:
-    copy = shutil.copytree(index.path, tmp_path / "index")
-    with pytest.raises(StoreError, match="holds drivers, images"):
+    copy = shutil.copytree(index.path, tmp_path / "index", ignore=shutil.ignore_patterns("drivers"))
+    with pytest.raises(StoreError, match="holds images"):
         memviz.build_gallery(recipe(), out=copy, index=index, renders=renders)
     for path in copy.glob("*.parquet"):
         path.unlink()
