@@ -17,6 +17,9 @@ from memviz.explanation.perceptual import Features
 # together. The choice is by leaving one training photograph out, in closed form (Hastie et al. 2009, 7.10 and 3.4.1).
 PENALTIES = tuple(10.0**power for power in np.arange(-5, 2.1, 0.5))
 SETS = ("perceptual", "conceptual", "both")
+# Of both sets together, what each is multiplied by: one is penalized up to 100 times as much as the other, or left out.
+# A penalty for each set is what Nunez-Elizalde et al. 2019 call banded ridge regression; the grid is ours.
+BANDS = ((1.0, 1.0), (1.0, 0.3), (0.3, 1.0), (1.0, 0.1), (0.1, 1.0), (1.0, 0.0), (0.0, 1.0))
 _Values = NDArray[np.float64]
 
 
@@ -54,8 +57,9 @@ def held_out_errors(
 
     In each fold the features are standardized, each group divided by the root of its number (so that 160 energies do
     not outweigh 18 colours), and reduced to their first principal components, on the training photographs alone. Both
-    sets get the same number of components, so neither has more freedom. Each unit chooses its penalty by leaving one
-    training photograph out; the components are not fitted again for that.
+    sets get the same number of components, so neither has more freedom. Each unit chooses its penalty, and of both sets
+    together how much more one is penalized than the other, by leaving one training photograph out; the components are
+    not fitted again for that.
 
     The unique share of a set is R^2 of both minus R^2 of the other (variance partitioning: Borcard et al. 1992;
     Lescroart et al. 2015 for features of scenes). It can come out below 0, where a set adds nothing but error.
@@ -86,11 +90,17 @@ def held_out_errors(
         mean, scale = numbers[training].mean(0), numbers[training].std(0)
         scale = np.where(scale > 0, scale, 1)
         wanted = (numbers - mean) / scale
-        for name, features in zip(SETS, (*reduced, np.hstack(reduced)), strict=True):
-            alphas = np.array(PENALTIES) * len(training)
-            ridge = RidgeCV(alphas, alpha_per_target=True).fit(features[training], wanted[training])
-            predicted = ridge.predict(features[left]).reshape(len(left), -1)
-            errors[name][left] = ((predicted - wanted[left]) * scale) ** 2
+        alphas = np.array(PENALTIES) * len(training)
+        joint = [np.hstack([part * factor for part, factor in zip(reduced, band, strict=True)]) for band in BANDS]
+        for name, bands in zip(SETS, ([reduced[0]], [reduced[1]], joint), strict=True):
+            score = np.full(numbers.shape[1], -np.inf)
+            for features in bands:
+                ridge = RidgeCV(alphas, alpha_per_target=True).fit(features[training], wanted[training])
+                better = ridge.best_score_ > score
+                score = np.where(better, ridge.best_score_, score)
+                predicted = ridge.predict(features[left]).reshape(len(left), -1)
+                found = ((predicted - wanted[left]) * scale) ** 2
+                errors[name][left] = np.where(better, found, errors[name][left])
         base[left] = (wanted[left] * scale) ** 2
     return Errors(errors, base)
 

@@ -49,6 +49,14 @@ def test_units_with_known_shares():
     assert both[4] == pytest.approx(0.5, abs=0.12)
 
 
+def test_features_that_say_nothing_cost_nothing():
+    useless = features(np.random.default_rng(5).normal(size=(PHOTOGRAPHS, 60)))
+    unit = 0.4 * CONCEPTUAL.values[:, :30].sum(1)[:, None] / np.sqrt(30) + RANDOM.normal(size=(PHOTOGRAPHS, 20))
+    perceptual, conceptual, both = shares(unit, 60, useless, CONCEPTUAL)
+    assert perceptual.mean() < 0.02
+    assert (both - conceptual).mean() == pytest.approx(0, abs=0.01)
+
+
 def test_nothing_depends_on_a_units_scale_or_on_other_units():
     units = RANDOM.normal(size=(PHOTOGRAPHS, 2)) + PERCEPTUAL.values[:, :2]
     for one, two in zip(shares(units), shares(7 - 1e4 * units[:, [1]]), strict=True):
