@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     from memviz.explanation import Checkup as Checkup
     from memviz.explanation import Depth as Depth
     from memviz.explanation import DepthConfig as DepthConfig
+    from memviz.explanation import ExplainConfig as ExplainConfig
+    from memviz.explanation import Explanation as Explanation
     from memviz.explanation import accentuate as accentuate
     from memviz.explanation import checkup as checkup
     from memviz.explanation import depth as depth
     from memviz.explanation import drivers as drivers
+    from memviz.explanation import explain as explain
     from memviz.gallery import build_gallery as build_gallery
     from memviz.images import sample_photos as sample_photos
     from memviz.index import Index as Index
@@ -49,6 +52,8 @@ _HOME = {
     "Checkup": "memviz.explanation",
     "Depth": "memviz.explanation",
     "DepthConfig": "memviz.explanation",
+    "ExplainConfig": "memviz.explanation",
+    "Explanation": "memviz.explanation",
     "Index": "memviz.index",
     "InputSpec": "memviz.models",
     "MemvizError": "memviz.errors",
@@ -68,6 +73,7 @@ _HOME = {
     "depth": "memviz.explanation",
     "drivers": "memviz.explanation",
     "evaluate": "memviz.evaluation",
+    "explain": "memviz.explanation",
     "list_models": "memviz.models",
     "load_index": "memviz.index",
     "load_model": "memviz.models",

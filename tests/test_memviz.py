@@ -9,6 +9,7 @@ import memviz
 PUBLIC = {
     "AccentuateConfig", "accentuate", "drivers",
     "Depth", "DepthConfig", "depth",
+    "ExplainConfig", "Explanation", "explain",
     "Checkup", "Index", "InputSpec", "MemvizError", "Model", "RenderConfig", "Renders", "Report", "Runtime", "Start",
     "Teacher", "build_index", "checkup", "evaluate", "build_gallery", "list_models", "load_index", "load_model",
     "objectives", "render", "make_gallery", "sample_photos", "train", "wrap", "TrainConfig", "TrainingJob",

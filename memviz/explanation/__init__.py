@@ -9,9 +9,11 @@ from memviz.explanation.depth import DepthConfig, depth, load_depth
 from memviz.explanation.depth_result import Depth
 from memviz.explanation.drivers import Drivers, drivers, load_drivers
 from memviz.explanation.effect import Effect, Effects, Estimate, branch_effects, layer_effects
+from memviz.explanation.explain import explain, load_explanations
 from memviz.explanation.labellers import Categories, Concepts, Labeller, NamedOutputs
 from memviz.explanation.labels import Label, Labels, LayerLabels, load_labels
 from memviz.explanation.maps import METHODS, image_map
+from memviz.explanation.record import ExplainConfig, Explanation, load_explanation
 from memviz.explanation.responses import Responses, responses
 from memviz.layers.weights import LayerWeights, check_weights
 
@@ -30,6 +32,8 @@ __all__ = [
     "Effect",
     "Effects",
     "Estimate",
+    "ExplainConfig",
+    "Explanation",
     "Label",
     "Labeller",
     "Labels",
@@ -45,6 +49,7 @@ __all__ = [
     "checkup",
     "depth",
     "drivers",
+    "explain",
     "image_map",
     "label_units",
     "layer_effects",
@@ -53,6 +58,8 @@ __all__ = [
     "load_checkup",
     "load_depth",
     "load_drivers",
+    "load_explanation",
+    "load_explanations",
     "load_labels",
     "responses",
 ]

@@ -5,7 +5,7 @@ from memviz.images.duplicates import near_duplicates
 from memviz.images.folder import list_images
 from memviz.images.lamem import lamem, lamem_split
 from memviz.images.memcat import memcat
-from memviz.images.samples import sample_photos
+from memviz.images.samples import package_photos, sample_photos
 from memviz.images.scored import check_readable, mixed, read_csv
 from memviz.images.split import Split, split
 from memviz.images.stream import Batch, Failure, stream
@@ -22,6 +22,7 @@ __all__ = [
     "mixed",
     "near_duplicates",
     "open_image",
+    "package_photos",
     "read_csv",
     "sample_photos",
     "split",

@@ -36,6 +36,7 @@ PHOTOS = (
 QUALITY = 92
 CROP_SIDES = (0.6, 0.4)  # of the photograph's short side
 HARD_EDGE = 32  # upper limit of a pixel difference in grey levels, or a few outlines would outweigh texture
+_NONE = "The installed scikit-image and scikit-learn carry no sample photographs: reinstall them."
 SHOWN = 0.25  # weight of detail that an earlier crop shows already
 
 
@@ -65,8 +66,20 @@ def sample_photos(out: str | Path) -> list[Path]:
                         photo.crop(box).save(temporary, quality=QUALITY)
         written += targets
     if not written:
-        raise ImageError("The installed scikit-image and scikit-learn carry no sample photographs: reinstall them.")
+        raise ImageError(_NONE)
     return sorted(written)
+
+
+def package_photos() -> dict[str, Path]:
+    """The photographs that the installed scikit-image and scikit-learn carry, where they lie, by name.
+
+    Raises `ImageError` if there is none.
+    """
+    paths = {name: _find_package(package) / inside for name, package, inside, _ in PHOTOS}
+    found = {name: path for name, path in paths.items() if path.exists()}
+    if not found:
+        raise ImageError(_NONE)
+    return found
 
 
 def _find_package(package: str) -> Path:
