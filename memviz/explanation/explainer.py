@@ -26,7 +26,7 @@ from memviz.layers.unit import Unit
 from memviz.models import Model
 
 _BATCH = 16  # pictures in one pass
-_SHOWN = 1024  # px: longest side of the saved part of the photograph
+_SHOWN = 720  # px: longest side of the saved part of the photograph
 
 
 class Explainer:
@@ -79,6 +79,7 @@ class Explainer:
             tuple(named),
             tuple(shares[address] for address in self._shown),
             self._regions(own.inputs, mapped),
+            {part: text for part in model.branches if (text := known_finding(self._weights, self._index, part))},
             config,
             self._seed,
             picture=_visible(picture, model),

@@ -52,8 +52,8 @@ class ExplainConfig:
     classes: int = 8
     references: int = 16
     against: Literal["photographs", "blurred"] = "photographs"
-    steps: int = 8
-    max_steps: int = 64
+    steps: int = 16
+    max_steps: int = 32
     method: str = DEFAULT
     share: float = 0.2
     controls: int = 8
@@ -130,6 +130,7 @@ class Explanation:
         complete, steps: whether, and with how many steps from each reference.
         named: layers whose units have names, through which the score sees the photograph; `layers` the others.
         regions: the checks of the map.
+        findings: what is known of branches that are not as they should be, by their names.
         config, seed: how it was made.
         picture: the part of the photograph that the network sees, in its own proportions.
         map: (H, W) float32 of the network's input: above 0 raises the score.
@@ -154,6 +155,7 @@ class Explanation:
     named: tuple[LayerShare, ...]
     layers: tuple[LayerShare, ...]
     regions: tuple[RegionCheck, ...]
+    findings: dict[str, str]
     config: ExplainConfig
     seed: int
     picture: Image.Image | None = field(default=None, compare=False, repr=False)
@@ -170,26 +172,40 @@ class Explanation:
         return self.logit - self.references.logit
 
     @property
+    def rank(self) -> str:
+        """Its place among the photographs of the index, in words; empty where that is not known."""
+        if self.percentile is None:
+            return ""
+        where = f"the {self.ranked} photographs of the index"
+        if self.percentile in (0, 100):
+            return f"{'lower' if self.percentile == 0 else 'higher'} than that of all {where[4:]}"
+        # Not 0 or 100 by rounding.
+        share = "less than 1" if self.percentile < 1 else "more than 99" if self.percentile > 99 else None
+        return f"higher than that of {share or f'{self.percentile:.0f}'} % of {where}"
+
+    @property
     def standing(self) -> str:
         """The score, its percentile and that of the references, in a sentence."""
-        told = f"{self.what} {self.score:.3f}"
-        if self.percentile is not None:
-            told += f", higher than {self.percentile:.0f} % of the {self.ranked} photographs of the index"
-        return (
-            f"{told}; {self.references.what}, {'has' if self.references.source == 'blurred' else 'have'} "
-            f"{self.references.score:.3f}{'' if self.references.source == 'blurred' else ' on average'}."
-        )
+        told = f"{self.what} {self.score:.3f}{', ' if self.rank else ''}{self.rank}"
+        if self.references.source == "blurred":
+            return f"{told}; {self.references.what}, has {self.references.score:.3f}."
+        have = "has" if len(self.references.photographs) == 1 else "have"
+        average = "" if have == "has" else " on average"
+        return f"{told}; {self.references.what} {have} {self.references.score:.3f}{average}."
 
     @property
     def completeness(self) -> str:
-        """Whether the contributions add up, in a sentence."""
-        told = f"The contributions add up to {self.total:+.3f}, the {self.scale}s differ by {self.difference:+.3f} "
-        told += f"({self.logit:.3f} against {self.references.logit:.3f})"
-        told = told.replace("-", "−")
-        off = f"{100 * self.error:.2f} % of the mean distance from the references"
+        """Whether the contributions add up, in sentences."""
+        told = f"The contributions of the pixels add up to {self.total:+.3f}, the {self.scale}s differ by "
+        told += f"{self.difference:+.3f} ({self.logit:.3f} against {self.references.logit:.3f}): "
+        told += f"{100 * self.error:.2f} % of the mean distance from the references lie between them, "
         if self.complete:
-            return f"{told}: {off} are missing, with {self.steps} steps from each."
-        return f"{told}: {off} are missing, more than 1 %, although {self.steps} steps were taken from each."
+            told += f"with {self.steps} steps from each."
+        else:
+            told += f"more than the 1 % aimed at, although {self.steps} steps were taken from each."
+        for layer in self.named:
+            told += f" The {layer.channels:,} classes of {layer.address} add {layer.total:+.3f}."
+        return told.replace("-", "−")
 
     @property
     def sentences(self) -> list[str]:

@@ -70,18 +70,21 @@ class RegionCheck:
         None of the 2 random regions lowers it as far.
         """
         scores = [each.score for each in self.random]
-        expected, other = ("falls", "rises") if self.side == "raises" else ("rises", "falls")
         change = self.filled.logit - self.before.logit
-        as_said = change < 0 if self.side == "raises" else change > 0
-        moves = expected if as_said else other if change else "stays"
-        told = f"With the {self.share:.0%} of the picture that {self.side[:-1]} the score most filled with their "
-        told = told.replace("%", " %") + f"blurred surroundings, it {moves} from {self.before.score:.3f} to "
-        told += f"{self.filled.score:.3f}; with random regions of the same size and shape it becomes "
-        told += f"{np.mean(scores):.3f} on average ({min(scores):.3f} to {max(scores):.3f}). "
-        if not as_said:
+        before, filled = f"{self.before.score:.3f}", f"{self.filled.score:.3f}"
+        moves = f"{'rises' if change > 0 else 'falls'} from {before} to {filled}"
+        share = f"{100 * self.share:.0f} %" if self.share >= 0.01 else f"{100 * self.share:.1g} %"
+        told = f"With the {share} of the picture that {self.side[:-1]} the score most filled with their blurred "
+        told += (
+            f"surroundings, it {moves if before != filled else f'stays at {before}'}; with random regions of the same "
+        )
+        told += f"size and shape it becomes {np.mean(scores):.3f} on average ({min(scores):.3f} to {max(scores):.3f}). "
+        if before == filled:
+            return f"{told}So what the map marks does not matter here."
+        if (change < 0) != (self.side == "raises"):
             return f"{told}So it does not do what the map says."
-        verb = "lowers" if self.side == "raises" else "raises"
         if not self.stronger:
+            verb = "lowers" if self.side == "raises" else "raises"
             return f"{told}None of the {len(scores)} random regions {verb} it as far."
         does = "does" if self.stronger == 1 else "do"
         return f"{told}{self.stronger} of the {len(scores)} random regions {does} as much, so the map says little here."

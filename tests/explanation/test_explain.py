@@ -81,8 +81,17 @@ def test_a_known_network_is_explained(model, index, colours):
         assert unit.name == ("redness" if channel == 0 else "")
     assert found.complete
     assert found.total == pytest.approx(found.difference, abs=1e-4)
-    assert f"higher than {found.percentile:.0f} % of the 29 photographs of the index" in found.standing
+    assert f"higher than that of {found.percentile:.0f} % of the 29 photographs of the index" in found.standing
     assert f"{found.total:+.3f}".replace("-", "−") in found.completeness
+    assert f"The 1 classes of red add {red.total:+.3f}.".replace("-", "−") in found.completeness
+    ends = {
+        0: "lower than that of all 29",
+        100: "higher than that of all 29",
+        0.4: "less than 1 %",
+        99.6: "more than 99 %",
+    }
+    for percentile, words in ends.items():
+        assert words in replace(found, percentile=percentile).standing
     table = found.frame()
     assert table["layer"].tolist() == ["red", "green"]
     assert table["contribution"].sum() == pytest.approx(found.difference, abs=1e-4)
