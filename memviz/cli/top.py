@@ -24,6 +24,7 @@ def top(
 ) -> None:
     """Show the photographs that excite a unit most."""
     from memviz.cli.common import echo_table
+    from memviz.explanation.labels import load_labels
     from memviz.files import check_file, replacing
     from memviz.index import load_index
     from memviz.layers.unit import Unit
@@ -37,6 +38,8 @@ def top(
         with replacing(csv) as temporary:
             table.to_csv(temporary, index=False)
     echo_table(table)
+    if label := load_labels(opened, [asked.address]).get(asked):
+        typer.echo(f"\n{asked}: {label}")
     if crops:
         side = "bottom" if lowest else "top"
         for rank, crop in enumerate(opened.crops(asked, len(table), lowest=lowest), start=1):

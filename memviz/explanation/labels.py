@@ -155,8 +155,12 @@ def labels_folder(index: Index) -> Path:
     return index.path.resolve().parent / "labels" / str(index.manifest.weights)[:12]
 
 
-def load_labels(index: Index) -> Labels:
-    """All labels of an index's units; none where there are no files.
+def load_labels(index: Index, layers: Iterable[str] | None = None) -> Labels:
+    """The labels of an index's units; none where there are no files.
+
+    Args:
+        index: beside which they lie.
+        layers: addresses of the layers whose automatic labels are read; None for all.
 
     Raises:
         LabelError: a person's file that cannot be read; the message names the line.
@@ -170,11 +174,11 @@ def load_labels(index: Index) -> Labels:
     """
     persons = {unit: _label(entry) for unit, entry in load_entries(index).items() if entry.label}
     automatic: dict[Unit, Label] = {}
-    for folder, _ in automatic_folders(index):
-        for path in sorted(folder.glob("*.json")):
-            if path.name != MANIFEST:
-                for label in read_json(path, LayerLabels).labels:
-                    automatic[label.unit] = max(automatic.get(label.unit, label), label, key=_worth)
+    wanted = [layer.address for layer in index.layers] if layers is None else dict.fromkeys(layers)
+    paths = [folder / f"{address}.json" for folder, _ in automatic_folders(index) for address in wanted]
+    for path in paths:
+        for label in read_json(path, LayerLabels).labels if path.is_file() else ():
+            automatic[label.unit] = max(automatic.get(label.unit, label), label, key=_worth)
     return Labels(persons, automatic)
 
 

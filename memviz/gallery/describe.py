@@ -93,6 +93,7 @@ class _Writer:
         self.anchors.add(anchor)
         saved = self.saved[panel.key]
         record = saved.units[unit.channel]
+        label = None if panel.lowest else panel.network.labels.get(unit)  # says what raises it
         picture = None
         # Read before it is copied: what is published is a picture.
         if saved.picture(record) is not None and (source := saved.path(record)):
@@ -112,6 +113,8 @@ class _Writer:
             photos=tuple(self.photos(panel, unit, stem)),
             lowest=panel.lowest,
             drive=panel.network.drive(unit),
+            label=label.text or "" if label else "",
+            origin=label.origin if label else "",
         )
 
     def photos(self, panel: PlannedPanel, unit: Unit, stem: str) -> Iterator[Photo]:

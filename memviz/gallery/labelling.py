@@ -58,8 +58,8 @@ def label_sheet(index: Index, units: Sequence[Unit], out: str | os.PathLike[str]
         ]
         page = environment().get_template("labelling.html")
         text = page.render(
-            groups=groups, count=len(units), manifest=manifest, table=TABLE, none=NONE, data=MANIFEST, name=strip_name,
-            photographs=index.result.photographs,
+            groups=groups, count=len(units), photographs=index.result.photographs, manifest=manifest,
+            table=TABLE, data=MANIFEST, nothing=NONE, name=strip_name,
         )  # fmt: skip
         with replacing(out / PAGE) as temporary:
             temporary.write_text(text.lstrip(), encoding="utf-8")

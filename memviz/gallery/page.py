@@ -47,6 +47,8 @@ class Card:
         lowest: whether picture and photographs are those that lower it, the lowest first.
         drive: how much more it adds to the score's logit where it is one standard deviation more active; None where
             that was not surveyed.
+        label: what the unit answers to, in words; empty where nobody knows, or where that is not shown.
+        origin: whose label it is, and what speaks for it.
     """
 
     address: str
@@ -62,6 +64,8 @@ class Card:
     photos: tuple[Photo, ...]
     lowest: bool = False
     drive: float | None = None
+    label: str = ""
+    origin: str = ""
 
     @property
     def name(self) -> str:

@@ -24,7 +24,7 @@ from memviz.models.weights import finding
 from memviz.rendering.job import RenderJob
 
 if TYPE_CHECKING:
-    from memviz.explanation import Checkup, Drivers
+    from memviz.explanation import Checkup, Drivers, Labels
 
 # Of a page that somebody reads; a figure of a thousand renders is metres high.
 MOST_UNITS = 1000
@@ -86,6 +86,13 @@ class Network:
         if self.drivers is None or unit.address not in self.drivers.layers:
             return None
         return float(self.drivers.frame(unit.address)["drive"][unit.channel])
+
+    @cached_property
+    def labels(self) -> Labels:
+        """The labels that are kept beside its index."""
+        from memviz.explanation.labels import load_labels
+
+        return load_labels(self.index)
 
     def finding(self, address: str) -> str:
         """What its checkup, or the registry of published weights, has to say of a layer: a phrase, or nothing."""

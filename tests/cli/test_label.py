@@ -61,6 +61,7 @@ def test_a_sheet_is_filled_in_and_taken_over(memviz, index, tmp_path):
     run(memviz, index, "--layer", "alexnet@1", "--layer", "resnet.conv1", "--most", 3, "--sheet", sheet)
     page = (sheet / "index.html").read_text()
     assert page.count("<img") == 6
+    assert "<code>none</code>" in page
     assert all((sheet / f"images/alexnet.conv1-000{channel}.jpg").is_file() for channel in range(3))
     filled = (sheet / "labels.csv").read_text().replace("alexnet.conv1:1,,", 'alexnet.conv1:1,"stripes, ""thin""",AN')
     (sheet / "labels.csv").write_text(filled.replace("resnet.conv1:0,", "resnet.conv1:0,none"))

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 import memviz as library
+from memviz.explanation.labels import labels_folder
 
 
 def rows(text):
@@ -66,3 +67,11 @@ def test_more_than_is_kept_gives_what_is_kept(memviz, index):
     done = memviz("top", index, "alexnet.conv2:1", "-k", 100)
     assert done.code == 0
     assert len(rows(done.out)) == 1 + 9
+
+
+def test_tells_the_units_label(memviz, index):
+    folder = labels_folder(library.load_index(index))
+    folder.mkdir(parents=True)
+    (folder / "labels.csv").write_text("unit,label,by\nalexnet@2:1,stripes,AN\n")
+    assert memviz("top", index, "alexnet.conv2:1").out.splitlines()[-1] == "alexnet.conv2:1: stripes (person, AN)"
+    assert "person" not in memviz("top", index, "alexnet.conv2:2").out

@@ -15,6 +15,7 @@ from PIL import Image
 import memviz
 from memviz.artefacts import Manifest
 from memviz.errors import RecipeError, StoreError
+from memviz.explanation.labels import labels_folder
 from memviz.gallery import Recipe, missing, parse_recipe, plan_gallery
 from memviz.gallery import build as building
 from memviz.gallery.describe import CROP_SIZE
@@ -213,3 +214,21 @@ def test_what_a_photographs_file_says_is_not_published(renders: Path, tmp_path: 
     crops = list((page.parent / "images").glob("*.jpg"))
     assert len(crops) == 45
     assert not any(b"Jane" in path.read_bytes() for path in crops)
+
+
+def test_labels_are_shown_where_there_are_any(
+    index: Index, renders: Path, plain: dict[str, Any], built: Path, tmp_path: Path
+) -> None:
+    assert {unit["label"] for unit in shown(plain).values()} == {""}
+    assert "named" not in (built / "index.html").read_text().split("</style>")[1]
+    shutil.copytree(index.path, tmp_path / "index")
+    labels = labels_folder(load_index(tmp_path / "index"))
+    labels.mkdir(parents=True)
+    (labels / "labels.csv").write_text("unit,label,by\nalexnet.conv2:5,waves & <b>,AN\nalexnet.conv2:0,none,AN\n")
+    page = gallery(tmp_path / "g", index=tmp_path / "index", renders=renders)
+    found = shown(json.loads((tmp_path / "g/gallery.json").read_text()))
+    told = {name: (unit["label"], unit["origin"]) for name, unit in found.items() if unit["origin"]}
+    assert told == {"alexnet.conv2:5": ("waves & <b>", "person, AN"), "alexnet.conv2:0": ("", "person, AN")}
+    html = page.read_text()
+    assert html.count('<p class="named">waves &amp; &lt;b&gt; <span>person, AN</span></p>') == 1
+    assert html.count('class="named"') == 1
