@@ -44,7 +44,8 @@ class LayerDepth:
         still: how many have the same value on half of the photographs or more, and were not drawn from.
         perceptual, conceptual, both: mean over the units of R^2 on held-out photographs.
         only_perceptual, only_conceptual: of both, what the other set does not explain.
-        balance: `only_conceptual` less `only_perceptual`: above 0 the layer is rather conceptual.
+        balance: `only_conceptual` less `only_perceptual`, which is also `conceptual` less `perceptual`, whatever both
+            together explain: above 0 the layer is rather conceptual.
         similarity_perceptual, similarity_conceptual: Spearman's correlation of its dissimilarities, over all its
             units that vary, with those of the features; None where too few units vary to tell pairs apart.
     """
