@@ -43,7 +43,6 @@ class Explainer:
         self._seen: dict[int, _Seen] = {}
         with isolated(model.device), torch.no_grad():
             self._logit = Logit(model)
-            self._plain = ChannelsLast(private_copy(model.module))
 
     def explain(self, picture: Image.Image, name: str, digest: str) -> Explanation:
         """Explains one photograph, upright RGB, of this name and SHA-256."""
@@ -87,34 +86,35 @@ class Explainer:
         )
 
     def _see(self, picture: Image.Image) -> _Seen:
-        """What the network makes of a photograph, in one pass for the score and one for the activations."""
+        """What the network makes of a photograph, in one pass, or in one more for each of ten crops."""
         model = self._model
         crops = model.inputs.crops_from_pil(picture)
-        with isolated(model.device), torch.no_grad():
-            (score,) = model.scores(model.run(self._plain, crops[None]), 1)
-        return _Seen(crops[0], score, len(crops), self._values(crops[0]))
+        score, values = self._activations(crops[0])
+        if len(crops) > 1:
+            with isolated(model.device), torch.no_grad():
+                network = ChannelsLast(private_copy(model.module))
+                (score,) = model.scores(model.run(network, crops[None]), 1)
+        return _Seen(crops[0], score, len(crops), values)
 
-    def _values(self, inputs: Tensor) -> dict[str, NDArray[np.float64]]:
-        """By address, the mean (C,) of each unit, as `memviz.layers.unit` defines it, on one input (3, H, W)."""
-        model = self._model
+    def _activations(self, inputs: Tensor) -> tuple[float, dict[str, NDArray[np.float64]]]:
+        """The score of one input (3, H, W), and each unit's mean, as `memviz.layers.unit` defines it, by address."""
+        model, values = self._model, {}
         with isolated(model.device), torch.no_grad(), capture(self._logit.network, self._addresses) as activations:
-            self._logit(inputs[None].to(model.device, model.dtype))
-        values = {}
+            (level,) = self._levels([inputs])
         for address, out in activations.items():
             found = out[0].double().cpu()
             if found.dim() == 3:
                 rows, columns = model.layers[address].interior(model.inputs.size)
                 found = found[:, rows, columns].mean((1, 2))
             values[address] = found.numpy()
-        return values
+        return level.score, values
 
     def _references(self, own: _Seen, digest: str) -> tuple[References, list[_Seen]]:
         """What a photograph is compared with."""
         if self._candidates is None:
             inputs = blurred(own.inputs)
-            (level,) = self._levels([inputs])
-            seen = [_Seen(inputs, level.score, 1, self._values(inputs))]
-            return References("blurred", (), 1, level.score, level.logit), seen
+            score, values = self._activations(inputs)
+            return References("blurred", (), 1, score, 0.0), [_Seen(inputs, score, 1, values)]
         places = self._candidates.draw(self._config.references, digest)
         for place in places:
             if place not in self._seen:

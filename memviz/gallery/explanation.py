@@ -16,6 +16,7 @@ from PIL import Image
 from memviz.artefacts import MANIFEST, Manifest, locked
 from memviz.errors import StoreError
 from memviz.explanation.explain import load_explanations
+from memviz.explanation.labels import Label, load_labels
 from memviz.explanation.record import (
     DATA,
     FORMAT,
@@ -47,13 +48,13 @@ class UnitCard:
 
     Attributes:
         unit: what it contributes.
-        label: what it answers to, in words; empty where nobody knows.
+        label: what it answers to, in words, and where that comes from; None where nobody knows.
         picture: file of its render, relative to the page; None where there is none.
         photos: what it saw of its best photographs; none without an index.
     """
 
     unit: Contribution
-    label: str
+    label: Label | None
     picture: str | None
     photos: tuple[Photo, ...]
 
@@ -61,7 +62,7 @@ class UnitCard:
     def compared(self) -> str:
         """Its activation against that on the references, in words.
 
-        >>> UnitCard(Contribution("conv:1", "", 0.1, 2.0, 0.5), "", None, ()).compared
+        >>> UnitCard(Contribution("conv:1", "", 0.1, 2.0, 0.5), None, None, ()).compared
         'mean activation 2.00, on the references 0.500'
         """
         return f"mean activation {number(self.unit.value)}, on the references {number(self.unit.reference)}"
@@ -81,7 +82,7 @@ def explanation_page(
     *,
     index: Index | None = None,
     renders: str | os.PathLike[str] | None = None,
-    labels: Mapping[Unit, str] | None = None,
+    labels: Mapping[Unit, Label] | None = None,
 ) -> Path:
     """Writes the page and the figure of one explained photograph, from saved results only.
 
@@ -89,7 +90,7 @@ def explanation_page(
         folder: of a photograph, as `memviz.explain` makes them in `out`.
         index: whose crops are shown of each unit.
         renders: where renders are kept: in it a folder a layer, as `memviz render` writes them.
-        labels: what units answer to, in words.
+        labels: what units answer to, in words; None takes those that are kept beside the index.
 
     Returns:
         Path of the page, which opens from disk without a server.
@@ -97,14 +98,17 @@ def explanation_page(
     Raises:
         StoreError: there is no finished explanation; an index or renders of other weights, or damaged ones.
         LayerError: the index does not watch one of its layers.
+        LabelError: a file of labels that cannot be read.
     """
     folder = Path(folder)
     found, manifest = load_explanation(folder), Manifest.read(folder, KIND, FORMAT)
     if index is not None and str(index.manifest.weights) != found.weights:
         raise StoreError(f"The index {index.path} is of other weights than the explanation {folder}. Give its own.")
+    if labels is None:
+        labels = load_labels(index) if index is not None else {}
     saved = {layer.address: _find_renders(renders, layer.address, found) for layer in found.layers}
     with locked(folder, wait=True):
-        writer = _Writer(folder, index, saved, labels or {})
+        writer = _Writer(folder, index, saved, labels)
         layers = [writer.layer(each) for each in found.layers]
         _save(draw_map(found), folder / OVERLAY)
         save_figure(found, folder, PICTURE, OVERLAY, title(found))
@@ -210,7 +214,7 @@ class _Writer:
     folder: Path
     index: Index | None
     saved: Mapping[str, SavedRenders | None]
-    labels: Mapping[Unit, str]
+    labels: Mapping[Unit, Label]
 
     def layer(self, layer: LayerShare) -> LayerCards:
         """A layer's units."""
@@ -231,7 +235,8 @@ class _Writer:
             picture = f"{IMAGES}/{own.stem}.png"
             with replacing(self.folder / picture) as temporary:
                 shutil.copyfile(source, temporary)
-        return UnitCard(unit, self.labels.get(own, ""), picture, tuple(self.photos(own)))
+        label = self.labels.get(own)
+        return UnitCard(unit, label if label and label.text else None, picture, tuple(self.photos(own)))
 
     def photos(self, unit: Unit) -> list[Photo]:
         """What the unit saw of its best photographs."""

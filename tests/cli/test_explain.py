@@ -9,6 +9,10 @@ QUICK = ("--weights", "random", "--references", 3, "--steps", 2, "--max-steps", 
 def test_makes_a_page_for_each_and_one_for_all(memviz, tiny, photos, index, tmp_path):
     done = memviz("render", tiny, "alexnet.conv5", "--out", tmp_path / "renders", "--weights", "random", "--steps", 2)
     assert done.code == 0, done.err
+    labels = tmp_path / "labels.csv"
+    labels.write_text("unit,label,by,note\n" + "".join(f"resnet.layer1:{unit},wavy,AN,\n" for unit in range(4)))
+    done = memviz("label", tiny, "--weights", "random", "--index", index, "--read", labels)
+    assert done.code == 0, done.err
     given, out = sorted(photos.iterdir())[:2], tmp_path / "out"
     arguments = ("explain", tiny, *given, "--index", index, "--renders", tmp_path / "renders", "--out", out, *QUICK)
     done = memviz(*arguments)
@@ -22,6 +26,8 @@ def test_makes_a_page_for_each_and_one_for_all(memviz, tiny, photos, index, tmp_
         data = json.loads((place / "explanation.json").read_text())
         assert f"Why a memorability of {data['score']:.3f}?" in text
         assert str(place / "index.html") in done.out
+        layers = {layer["address"]: layer["raising"] + layer["lowering"] for layer in data["layers"]}
+        assert text.count('<span class="verdict">wavy</span>') == len(layers["resnet.layer1"]) > 0
         assert f'href="{place.name}/index.html"' in (out / "index.html").read_text()
         assert [layer["address"] for layer in data["layers"]][-1] == "resnet.layer3.20"
         assert (place / "images" / "alexnet.conv5-0000.png").is_file() == any(

@@ -10,12 +10,19 @@ from PIL import Image
 
 from memviz.artefacts import Manifest, claim
 from memviz.errors import StoreError
+from memviz.explanation.labels import Label
 from memviz.explanation.record import KIND, Contribution, ExplainConfig, Explanation, LayerShare
 from memviz.explanation.reference import References
 from memviz.explanation.region import Level, RegionCheck
 from memviz.gallery.explanation import draw_map, explanation_page, explanations_page
 from memviz.gallery.overlay import overlay
 from memviz.layers.unit import Unit
+
+UNITS = Unit("alexnet.conv4", 2), Unit("resnet.layer3.20", 2)
+LABELS = {
+    UNITS[0]: Label(UNITS[0], "stripes & dots", "own classes", figure=0.62, measure="correlation", threshold=0.4),
+    UNITS[1]: Label(UNITS[1], None, "own classes", candidate="zebra", figure=0.2, measure="correlation", threshold=0.4),
+}
 
 
 def contribution(unit, amount, name=""):
@@ -58,7 +65,7 @@ def saved(folder, each, name="one"):
 
 def test_the_page_says_what_was_found(tmp_path, index, renders):
     place = saved(tmp_path / "out", found())
-    page = explanation_page(place, index=index, renders=renders, labels={Unit("alexnet.conv4", 2): "stripes & dots"})
+    page = explanation_page(place, index=index, renders=renders, labels=LABELS)
     text = page.read_text()
     assert "<h1>Why a memorability of 0.700?</h1>" in text
     assert "a &lt;b&gt;.jpg" in text
@@ -71,6 +78,8 @@ def test_the_page_says_what_was_found(tmp_path, index, renders):
     assert "it falls from 0.700 to 0.600" in text
     assert "So it does not do what the map says." in text
     assert "stripes &amp; dots" in text
+    assert "own classes, correlation .62 (above .40)" in text
+    assert "zebra" not in text  # its figure is too low
     assert "No unit of this layer does." in text
     names = {path.name for path in (place / "images").iterdir()}
     # 9 crops of each of 3 units; the dead unit 1 has no render.
@@ -86,7 +95,7 @@ def test_the_page_says_what_was_found(tmp_path, index, renders):
     assert "http" not in text.replace("http-equiv", "")
     # the same again
     before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file() and path.suffix != ".lock"}
-    explanation_page(place, index=index, renders=renders, labels={Unit("alexnet.conv4", 2): "stripes & dots"})
+    explanation_page(place, index=index, renders=renders, labels=LABELS)
     assert {path: path.read_bytes() for path in before} == before
 
 
