@@ -43,9 +43,12 @@ def drivers(
     from memviz.cli.common import echo_table, read_model
     from memviz.explanation import drivers
     from memviz.explanation.ablation import ablate as replace_units
+    from memviz.explanation.labels import load_labels
     from memviz.index import load_index
+    from memviz.layers.unit import Unit
 
     loaded, indexed = read_model(model, weights, device, mean, options), load_index(index, photos)
+    labels = load_labels(indexed).told()
     # Before the work: a layer that is not surveyed.
     shown, ablated = (
         [each if each in loaded.named else indexed.layers[each].address for each in layers or ()]
@@ -63,7 +66,14 @@ def drivers(
     for layer in shown or [*found.layers][-1:]:
         rows = [found.strongest(layer, count, direction) for direction in ("up", "down")]
         table = pd.concat([rows[0], rows[1].iloc[::-1]])
-        echo_table(table[["address", "channel", "name", "drive", "strength", "contribution", "sd", "consistency"]], 4)
+        columns = ["address", "channel", "name", "drive", "strength", "contribution", "sd", "consistency"]
+        words = [
+            labels.get(Unit(address, int(channel)), "")
+            for address, channel in table[["address", "channel"]].itertuples(index=False)
+        ]
+        if any(words):
+            table, columns = table.assign(label=words), [*columns, "label"]
+        echo_table(table[columns], 4)
         typer.echo()
     for layer in ablated:
         ablation = replace_units(

@@ -124,6 +124,10 @@ class Labels(Mapping[Unit, Label]):
         label = self._all.get(unit)
         return label.text if label else None
 
+    def told(self) -> dict[Unit, str]:
+        """The units that have a label, each with its words, source and figure, as pages and tables tell them."""
+        return {unit: str(label) for unit, label in self.items() if label.text}
+
     def lacking(self, layer: Layer) -> list[Unit]:
         """The units of a layer that have neither an automatic label nor a person's, who may have found none."""
         return [unit for unit in units_of(layer) if not self.text(unit) and unit not in self.persons]

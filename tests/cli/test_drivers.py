@@ -1,4 +1,6 @@
 from memviz.explanation import load_ablations, load_drivers
+from memviz.explanation.labels import labels_folder
+from memviz.index import load_index
 
 
 def test_ranks_the_units_and_keeps_them_in_the_index(memviz, index, tiny):
@@ -14,6 +16,20 @@ def test_ranks_the_units_and_keeps_them_in_the_index(memviz, index, tiny):
     assert folder == str(index / "drivers" / "200-0")
     assert found.photographs == 12
     assert "12 photographs" in done.out
+
+
+def test_tells_the_units_labels(memviz, index, tiny):
+    folder = labels_folder(load_index(index))
+    folder.mkdir(parents=True)
+    rows = [f"alexnet.conv2:{channel},thing {channel}" for channel in range(4)]
+    (folder / "labels.csv").write_text("\n".join(["unit,label", *rows]))
+    command = ["drivers", tiny, "--index", index, "--weights", "random", "--count", 4, "--layer"]
+    lines = memviz(*command, "alexnet.conv2").out.splitlines()
+    assert lines[0].split()[-1] == "label"
+    told = [line for line in lines if line.startswith("alexnet.conv2")]
+    assert told
+    assert all(line.endswith(f"  thing {line.split()[1]} (person)") for line in told)
+    assert "label" not in memviz(*command, "alexnet.conv1").out.splitlines()[0]
 
 
 def test_an_unwatched_layer(memviz, index, tiny):

@@ -45,6 +45,7 @@ def test_a_persons_labels_of_both_files(index, write):
         (4, "none (person, AN)"),
     ]
     assert labels.text(Unit("0", 4)) is None
+    assert labels.told() == {Unit("0", 1): "stripes (person, AN)", Unit("0", 3): "dots (person)"}
     assert labels.frame()[["unit", "label"]].values.tolist()[:2] == [["0:1", "stripes"], ["0:3", "dots"]]
 
 
