@@ -35,6 +35,7 @@ def conceptual_features(
     Raises:
         ModelError: neither names nor categories.
     """
+    check_concepts(model, paths)
     parts, names, groups = [], list[str](), list[str]()
     if model.named:
         found = responses(
@@ -45,15 +46,32 @@ def conceptual_features(
             parts.append(outputs - outputs.mean(1, keepdims=True))
             names += model.named[address]
             groups += [address] * outputs.shape[1]
-    folders = [path.parent.name for path in paths]
-    kept = sorted(folder for folder, count in Counter(folders).items() if count >= FEW)
-    if len(kept) > 1:
-        parts.append(np.array([[folder == category for category in kept] for folder in folders], np.float64))
+    if kept := find_categories(paths):
+        parts.append(np.array([[path.parent.name == name for name in kept] for path in paths], np.float64))
         names += kept
         groups += ["category"] * len(kept)
-    if not parts:
+    return Features(np.hstack(parts), tuple(names), tuple(groups))
+
+
+def find_categories(paths: Sequence[Path]) -> list[str]:
+    """The names of the folders in which enough photographs lie, where these are several; else none.
+
+    >>> find_categories([Path(folder, str(number)) for folder in ("cats", "dogs") for number in range(10)])
+    ['cats', 'dogs']
+    """
+    counts = Counter(path.parent.name for path in paths)
+    kept = sorted(folder for folder, count in counts.items() if count >= FEW)
+    return kept if len(kept) > 1 else []
+
+
+def check_concepts(model: Model, paths: Sequence[Path]) -> None:
+    """Refuses, before anything is measured, a network and photographs that have nothing conceptual to tell.
+
+    Raises:
+        ModelError: neither names nor categories.
+    """
+    if not model.named and not find_categories(paths):
         raise ModelError(
             f"{model.name} names no classes, and the photographs lie in one folder, so there is nothing conceptual to "
             "compare with. Give a network that names its outputs, --concepts, or concepts=memviz.wrap(..., named=...)."
         )
-    return Features(np.hstack(parts), tuple(names), tuple(groups))

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from memviz.artefacts import MANIFEST, SHARDS, Manifest, add_shard, claim, locked
 from memviz.errors import ImageError, LayerError, StoreError
-from memviz.explanation.concepts import conceptual_features
+from memviz.explanation.concepts import check_concepts, conceptual_features
 from memviz.explanation.depth_layers import choose_layers, choose_units, count_convolutions, find_branch
 from memviz.explanation.depth_result import Depth, Row, find_warnings, profile, units_frame
 from memviz.explanation.partition import check_counts, held_out_errors
 from memviz.explanation.perceptual import Features, perceptual_features
 from memviz.explanation.responses import STATISTICS, Responses, Statistic, find_photographs, responses
-from memviz.explanation.twin import random_twin
+from memviz.explanation.twin import check_twin, random_twin
 from memviz.files import read_json, replacing, sha256
 from memviz.index import Index
 from memviz.layers import Layer
@@ -110,6 +110,9 @@ def depth(
     paths, hashes = _draw(index, config.sample, seed)
     check_counts(len(paths), config.components, config.folds)
     named = concepts or model
+    check_concepts(named, paths)
+    if config.twin:
+        check_twin(model)
     manifest = Manifest(
         KIND,
         FORMAT,
@@ -125,11 +128,12 @@ def depth(
         seed,
     )
     folder = None if out is None else Path(out)
+    if folder is None or not (folder / DATA).is_file():
+        _check_files(index, paths, hashes)  # what cannot be done leaves no folder
     if folder is not None:
         claim(folder, manifest, {"config.photographs": "its photographs are others"})
         if (folder / DATA).is_file():
             return load_depth(folder)
-    _check_files(index, paths, hashes)
     # Without a folder, what is measured is kept until all is.
     with tempfile.TemporaryDirectory() if folder is None else nullcontext(folder) as place, locked(Path(place)):
         study = _Study(model, paths, layers, config, seed, Path(place), progress)

@@ -43,22 +43,28 @@ def random_twin(model: Model, paths: Sequence[Path], seed: int = 0, workers: int
         >>> random_twin(model, []).name
         'one, random weights'
     """
+    check_twin(model)
     network: Any = copy.deepcopy(private_copy(model.module)).cpu()  # a private copy shares the caller's weights
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.default_generator.manual_seed(seed)
-        for address, module in network.named_modules():
+        for module in network.modules():
             if hasattr(module, "reset_parameters"):
                 module.reset_parameters()
-            elif any(True for _ in module.parameters(recurse=False)):
-                raise ModelError(
-                    f"{address or type(module).__name__!r} has parameters and no reset_parameters(), so a twin with "
-                    "random weights cannot be made. Leave the control out: twin=False, or --no-twin."
-                )
     network.to(model.device)
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
     if norms and paths:
         _estimate(network, norms, model, paths[:SEEN], workers)
     return Model(network.eval(), model.inputs, f"{model.name}, random weights", branches=model.branches)
+
+
+def check_twin(model: Model) -> None:
+    """Refuses a network of which no twin can be made, as `random_twin` does."""
+    for address, module in model.module.named_modules():
+        if not hasattr(module, "reset_parameters") and any(True for _ in module.parameters(recurse=False)):
+            raise ModelError(
+                f"{address or type(module).__name__} has parameters and no reset_parameters(), so a twin with "
+                "random weights cannot be made. Leave the control out: twin=False, or --no-twin."
+            )
 
 
 def _estimate(network: nn.Module, norms: Sequence[Any], model: Model, paths: Sequence[Path], workers: int) -> None:

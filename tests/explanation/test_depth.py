@@ -239,10 +239,29 @@ def test_an_index_of_other_weights(index):
         depth(memviz.wrap(network.eval(), INPUTS, branches=("alexnet", "resnet")), index)
 
 
-def test_nothing_conceptual(model, index):
+def test_nothing_conceptual(model, index, tmp_path):
     nameless = memviz.wrap(model.module, INPUTS, name="toy", branches=("alexnet", "resnet"))
     with pytest.raises(ModelError, match="toy names no classes"):
-        depth(nameless, index, config=CONFIG)
+        depth(nameless, index, config=CONFIG, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_twin_can_be_made(photos, tmp_path):
+    class Scale(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.by = nn.Parameter(torch.ones(3, 1, 1))
+
+        def forward(self, pictures):
+            return pictures * self.by
+
+    network = nn.Sequential(Scale(), nn.Conv2d(3, 2, 4), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    model = memviz.wrap(network, INPUTS, named={"3": ["a", "b"]})
+    index = memviz.build_index(model, photos, out=tmp_path / "index", progress=False)
+    with pytest.raises(ModelError, match="0 has parameters and no reset_parameters"):
+        depth(model, index, config=CONFIG, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert depth(model, index, config=replace(CONFIG, twin=False)).branches[0].learned is None
 
 
 def test_a_photograph_that_changed(model, photos, tmp_path):
@@ -250,7 +269,8 @@ def test_a_photograph_that_changed(model, photos, tmp_path):
     index = memviz.build_index(model, tmp_path / "photos", layers=["alexnet.0"], out=tmp_path / "index", progress=False)
     shutil.copy(photos / "01.png", tmp_path / "photos" / "00.png")
     with pytest.raises(StoreError, match=r"00\.png is gone, or is not the photograph"):
-        depth(model, index, config=CONFIG)
+        depth(model, index, config=CONFIG, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_layers_that_photographs_do_not_move(photos, tmp_path):

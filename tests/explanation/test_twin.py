@@ -62,5 +62,5 @@ def test_a_module_without_a_known_start(paths):
         def forward(self, pictures):
             return pictures * self.by
 
-    with pytest.raises(ModelError, match="'0' has parameters and no reset_parameters"):
+    with pytest.raises(ModelError, match="0 has parameters and no reset_parameters"):
         random_twin(memviz.wrap(nn.Sequential(Scale(), nn.Conv2d(3, 4, 3)), INPUTS), paths)
