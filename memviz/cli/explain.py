@@ -46,7 +46,6 @@ def explain(
     from memviz.cli.common import echo_table, read_model
     from memviz.explanation import ExplainConfig, explain
     from memviz.explanation.explain import photograph_folder
-    from memviz.explanation.labels import load_labels
     from memviz.explanation.maps import DEFAULT
     from memviz.gallery.explanation import explanation_page, explanations_page
     from memviz.index import load_index
@@ -63,10 +62,8 @@ def explain(
     )
     loaded = read_model(model, weights, device, mean, options)
     indexed = load_index(index, photos) if index is not None else None
-    labels = load_labels(indexed).told() if indexed is not None else {}
     for found in explain(loaded, photographs, indexed, config=config, seed=seed, out=out, progress=True):
-        folder = out / photograph_folder(found.photograph, found.sha256)
-        page = explanation_page(folder, index=indexed, renders=renders, labels=labels)
+        page = explanation_page(out / photograph_folder(found.photograph, found.sha256), index=indexed, renders=renders)
         table = found.frame().drop(columns="layer")
         echo_table(table if table["name"].any() else table.drop(columns="name"))
         typer.echo("\n" + "\n".join([f"{found.photograph}:", *found.sentences]))

@@ -3,9 +3,6 @@ import json
 import pytest
 from PIL import Image
 
-from memviz.explanation.labels import labels_folder
-from memviz.index import load_index
-
 QUICK = ("--weights", "random", "--references", 3, "--steps", 2, "--max-steps", 4)
 
 
@@ -43,18 +40,6 @@ def test_makes_a_page_for_each_and_one_for_all(memviz, tiny, photos, index, tmp_
     other = memviz(*arguments[:-2], "--max-steps", 8)
     assert other.code == 1
     assert "config.max_steps 4, not 8" in other.err
-
-
-def test_tells_the_units_labels(memviz, tiny, photos, index, tmp_path):
-    folder = labels_folder(load_index(index))
-    folder.mkdir(parents=True)
-    rows = [f"alexnet.conv5:{channel},stripes & dots" for channel in range(4)]
-    (folder / "labels.csv").write_text("\n".join(["unit,label", *rows]))
-    given = sorted(photos.iterdir())[0]
-    arguments = ("--layers", "alexnet.conv5", "--index", index, "--out", tmp_path / "out", *QUICK)
-    assert memviz("explain", tiny, given, *arguments).code == 0
-    (page,) = (tmp_path / "out").glob("00-*/index.html")
-    assert '<p class="verdict">stripes &amp; dots (person)</p>' in page.read_text()
 
 
 @pytest.mark.filterwarnings("default::UserWarning")
