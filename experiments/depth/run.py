@@ -38,13 +38,21 @@ def main():
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--model", default="resmem")
     parser.add_argument("--statistic", default="peak")
+    parser.add_argument("--components", type=int, default=50)
+    parser.add_argument("--layers", nargs="+", help="addresses; by default up to 14 of each branch")
+    parser.add_argument("--no-twin", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     found = depth(
         memviz.load_model(arguments.model),
         memviz.load_index(arguments.index),
         concepts=load_concepts(),
-        config=DepthConfig(statistic=arguments.statistic),
+        config=DepthConfig(
+            layers=tuple(arguments.layers) if arguments.layers else None,
+            statistic=arguments.statistic,
+            components=arguments.components,
+            twin=not arguments.no_twin,
+        ),
         seed=arguments.seed,
         out=arguments.out,
         progress=True,
