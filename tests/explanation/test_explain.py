@@ -19,6 +19,7 @@ from memviz.explanation.checkup import checkup_folder
 from memviz.explanation.choice import chosen_layers
 from memviz.explanation.explainer import Explainer
 from memviz.explanation.record import DATA, MAP
+from memviz.explanation.reference import Candidates
 from memviz.models import InputSpec, ScoreSpec
 
 INPUTS = InputSpec(size=(16, 16), resize=(16, 16))
@@ -95,6 +96,14 @@ def test_a_known_network_is_explained(model, index, colours):
     table = found.frame()
     assert table["layer"].tolist() == ["red", "green"]
     assert table["contribution"].sum() == pytest.approx(found.difference, abs=1e-4)
+
+
+@pytest.mark.parametrize(("score", "percentile"), [(0.1, 0), (0.2, 12.5), (0.7, 75), (0.75, 100), (0.9, 100)])
+def test_percentiles(score, percentile):
+    scores = np.array([0.2, 0.3, 0.7, 0.7, 0.99, np.nan], dtype=np.float32).astype(np.float64)
+    candidates = Candidates("index", tuple("abcdef"), tuple("abcdef"), scores, (0,), None)
+    assert candidates.percentile(score, "e") == (percentile, 4)
+    assert replace(candidates, source="package").percentile(score, "e") is None
 
 
 def test_the_check_in_words_is_right_where_it_is_known(model, tmp_path):
