@@ -160,7 +160,7 @@ class Depth:
         others = [place for place, layer in enumerate(own) if layer.balance.low <= 0]
         if others and others[-1] + 1 < len(own):  # what is conceptual and stays so
             turn = own[others[-1] + 1]
-            told += f"; conceptual from {turn.address} on ({turn.convolutions} convolutions deep)"
+            told += f"; of these layers, conceptual from {turn.address} on ({turn.convolutions} convolutions deep)"
         if each.branch in self.warnings:
             told += f". Beware: {self.warnings[each.branch]}"
         return f"{told}."

@@ -135,6 +135,15 @@ def test_the_sentences_say_whether_the_claim_holds_and_what_to_beware_of(found):
     one = replace(found, branches=(found.branches[0], turned.branches[1]))
     assert "holds for alexnet alone" in one.claim
     assert replace(found, branches=found.branches[:1]).claim == ""
+    # Perceptual, conceptual, level, conceptual: it turns for good at the last.
+    first, shown = found.layers[:2]
+    level = replace(first, balance=Estimate(0, -1, 1))
+    deep = replace(shown, branch="alexnet", address="alexnet.last", convolutions=9)
+    turning = replace(found, layers=(first, replace(deep, address="alexnet.early"), level, deep))
+    assert "; of these layers, conceptual from alexnet.last on (9 convolutions deep)" in turning._describe(
+        found.branches[0]
+    )
+    assert "of these layers" not in alexnet
 
 
 def test_the_published_branch_that_was_never_trained_is_told(resmem):
