@@ -11,6 +11,8 @@ from memviz.cli.common import Device, Mean, ModelName, Options, Weights
 from memviz.cli.top import Photos
 
 if TYPE_CHECKING:
+    import torch
+
     from memviz.explanation import Labeller
     from memviz.index import Index
 
@@ -32,6 +34,10 @@ def label(
             "the columns path and category; FILE:COLUMN names another one.",
             show_default=False,
         ),
+    ] = None,
+    words: Annotated[
+        Path | None,
+        typer.Option(help="Name units by CLIP, with the words of a file, one a line; needs the extra clip."),
     ] = None,
     sheet: Annotated[
         Path | None, typer.Option(help="Folder for a page of units that lack a label, and a CSV to fill in.")
@@ -55,8 +61,10 @@ def label(
     from memviz.gallery.labelling import label_sheet
     from memviz.index import load_index
 
-    if categories and not auto:
-        raise typer.BadParameter("--categories goes with --auto.", param_hint="--categories")
+    if (categories or words) and not auto:
+        raise typer.BadParameter("--categories and --words go with --auto.", param_hint="--auto")
+    if categories and words:
+        raise typer.BadParameter("Give --categories or --words, not both.", param_hint="--words")
     if csv:
         check_file(csv)
     opened = load_index(index, photos)
@@ -69,7 +77,9 @@ def label(
     if auto:
         loaded = read_model(model, weights, device, mean, options)
         addresses = [layer.address for layer in chosen] or None
-        for found in label_units(loaded, opened, addresses, _labeller(opened, categories), seed=seed, progress=True):
+        for found in label_units(
+            loaded, opened, addresses, _labeller(opened, categories, words, loaded.device), seed=seed, progress=True
+        ):
             control = "" if found.shuffled is None else f" (shuffled {found.shuffled:.2g})"
             typer.echo(f"{found.address}: {found.labelled:,} of {len(found.labels):,} units{control}")
     labels = load_labels(opened)
@@ -87,11 +97,15 @@ def label(
         typer.echo(f"\n{label_sheet(opened, units, sheet).absolute()}")
 
 
-def _labeller(index: Index, categories: str | None) -> Labeller | None:
-    """Where the names come from that --categories tells; None for the network's named outputs."""
+def _labeller(index: Index, categories: str | None, words: Path | None, device: torch.device) -> Labeller | None:
+    """Where the names come from that the options tell; None for the network's named outputs."""
+    from memviz.explanation.clip import Words, open_clip_encoder, read_words
     from memviz.explanation.labellers import Categories, folder_categories, read_categories
     from memviz.explanation.responses import find_photographs
 
+    if words is not None:
+        chosen = read_words(words)
+        return Words(open_clip_encoder(device=device), chosen)
     if categories is None:
         return None
     if categories == "folders":
