@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from memviz.explanation import depth as depth
     from memviz.explanation import drivers as drivers
     from memviz.explanation import explain as explain
+    from memviz.explanation import label_units as label_units
     from memviz.gallery import build_gallery as build_gallery
     from memviz.images import sample_photos as sample_photos
     from memviz.index import Index as Index
@@ -74,6 +75,7 @@ _HOME = {
     "drivers": "memviz.explanation",
     "evaluate": "memviz.evaluation",
     "explain": "memviz.explanation",
+    "label_units": "memviz.explanation",
     "list_models": "memviz.models",
     "load_index": "memviz.index",
     "load_model": "memviz.models",

@@ -5,6 +5,7 @@ from memviz.explanation.accentuate import AccentuateConfig, Accentuation, accent
 from memviz.explanation.attribution import Attributions, attribute
 from memviz.explanation.automatic import label_units
 from memviz.explanation.checkup import Checkup, checkup, load_checkup
+from memviz.explanation.clip import Words
 from memviz.explanation.depth import DepthConfig, depth, load_depth
 from memviz.explanation.depth_result import Depth
 from memviz.explanation.drivers import Drivers, drivers, load_drivers
@@ -41,6 +42,7 @@ __all__ = [
     "LayerWeights",
     "NamedOutputs",
     "Responses",
+    "Words",
     "ablate",
     "accentuate",
     "attribute",
