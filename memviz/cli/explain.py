@@ -32,7 +32,9 @@ def explain(
         Literal["photographs", "blurred"], typer.Option(help="Other photographs, or the photograph itself, blurred.")
     ] = "photographs",
     steps: Annotated[int, typer.Option(help="On the path from each reference, at first.")] = 16,
-    max_steps: Annotated[int, typer.Option(help="At most; they double until the contributions add up.")] = 32,
+    max_steps: Annotated[
+        int, typer.Option(help="At most: where it is more, they double until the contributions add up.")
+    ] = 16,
     method: Annotated[str | None, typer.Option(help="Of the map, as grad-cam.", show_default=False)] = None,
     share: Annotated[float, typer.Option(help="Of the picture, that is filled as a check.")] = 0.2,
     photos: Photos = None,

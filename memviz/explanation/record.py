@@ -53,7 +53,7 @@ class ExplainConfig:
     references: int = 16
     against: Literal["photographs", "blurred"] = "photographs"
     steps: int = 16
-    max_steps: int = 32
+    max_steps: int = 16
     method: str = DEFAULT
     share: float = 0.2
     controls: int = 8
