@@ -11,6 +11,7 @@ along the network, and for each layer whose units were replaced the contribution
 from __future__ import annotations
 
 import argparse
+import re
 
 import matplotlib
 import numpy as np
@@ -22,7 +23,12 @@ from memviz.evaluation.plots import make_style
 from memviz.explanation import Ablation, Drivers, load_ablations, load_drivers
 
 GROUPS = {"strongest": "#1f77b4", "random": "#ff7f0e", "weakest": "#7f7f7f"}
-PARTS = {"alexnet": "#ff7f0e", "resnet": "#1f77b4"}
+# Of the ResNet the first convolution and the blocks: convolutions inside a block share its work among them.
+PARTS = {
+    "AlexNet's convolutions": (r"alexnet\.conv\d", "#ff7f0e"),
+    "ResNet's blocks": (r"resnet\.(conv1|layer\d\.\d+)", "#1f77b4"),
+}
+LEAST = 1e-7  # logits, below which strengths are drawn at the edge
 
 
 def describe(survey: Drivers, fewer: Drivers | None, layers: list[str]) -> None:
@@ -44,19 +50,22 @@ def describe(survey: Drivers, fewer: Drivers | None, layers: list[str]) -> None:
 
 def draw_depth(axes: Axes, survey: Drivers) -> None:
     table = survey.frame()
-    layers = [layer for layer in survey.layers if layer.startswith(tuple(PARTS))]
-    for part, colour in PARTS.items():
-        own = [layer for layer in layers if layer.startswith(part)]
+    for part, (pattern, colour) in PARTS.items():
+        own = [layer for layer in survey.layers if re.fullmatch(pattern, layer)]
+        if not own:
+            continue
         places = np.linspace(0, 1, len(own))
         strengths = [table.loc[table["address"] == layer, "strength"] for layer in own]
-        least, median, most = (np.maximum([each.quantile(q) for each in strengths], 1e-9) for q in (0.05, 0.5, 0.95))
+        least, median, most = (np.maximum([each.quantile(q) for each in strengths], LEAST) for q in (0.05, 0.5, 0.95))
         axes.fill_between(places, least, most, color=colour, alpha=0.2, linewidth=0)
         axes.plot(places, median, color=colour, linewidth=0.8, label=part)
     axes.set_yscale("log")
+    axes.set_ylim(LEAST, 1)
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("depth: from the first layer to the last")
     axes.set_ylabel("strength (logits): median, 5 to 95 %")
     axes.set_title(f"{survey.photographs} photographs")
-    axes.legend(loc="center right")
+    axes.legend(loc="lower left")
 
 
 def draw_effects(axes: Axes, ablation: Ablation) -> None:
@@ -67,7 +76,7 @@ def draw_effects(axes: Axes, ablation: Ablation) -> None:
     limit = 1.08 * rows[["drive", "drive_by_mean"]].abs().max().max()
     axes.plot([-limit, limit], [-limit, limit], color="black", linewidth=0.5, zorder=0)
     found = ablation.correlation("drive", "drive_by_mean")
-    axes.set_title(f"{ablation.address.removeprefix('resnet.')}: rank correlation {found.value:.3f}")
+    axes.set_title(f"{ablation.address.removeprefix('resnet.')}: {'' if found is None else f'{found.value:.3f}'}")
     axes.set_xlim(-limit, limit)
     axes.set_ylim(-limit, limit)
     axes.locator_params(nbins=3)

@@ -18,8 +18,9 @@ published ResMem the rank correlation of the mean contribution with the mean eff
 
 **What the mean does not tell.** The mean of c over photographs is `cov(a, g)`: in a network in which the unit acts
 linearly it is 0, however much the unit matters, since what it adds on some photographs it takes on others; where the
-logit curves upwards it is above 0, also of a unit with which the score falls. So there are the strength, the root mean
-square of c, and the **drive**, which says whether the score rises or falls with the unit.
+logit curves upwards it is above 0, also of a unit with which the score falls (of 999 of ResMem's 1000 class outputs,
+`experiments/drivers`). So there are the strength, the root mean square of c, and the **drive**, which says whether the
+score rises or falls with the unit.
 """
 
 from __future__ import annotations
