@@ -65,7 +65,8 @@ def draw_depth(axes: Axes, survey: Drivers) -> None:
     axes.set_xlabel("depth: from the first layer to the last")
     axes.set_ylabel("strength (logits): median, 5 to 95 %")
     axes.set_title(f"{survey.photographs} photographs")
-    axes.legend(loc="lower left")
+    if axes.lines:
+        axes.legend(loc="lower left")
 
 
 def draw_effects(axes: Axes, ablation: Ablation) -> None:
