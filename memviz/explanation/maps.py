@@ -26,7 +26,10 @@ METHODS: dict[str, type[Method]] = {}
 """The methods by name."""
 
 DEFAULT = "grad-cam"
-"""The method that `image_map` uses unless it is given another."""
+"""The method that `image_map` uses unless it is given another: `experiments/attribution` compares them."""
+
+# Positions of the shorter side, of the layer that Grad-CAM takes by itself: fewer say too little of where.
+_FINE = 12
 
 # Pixels of the shorter side: what stands for "nothing to see there" in integrated gradients and occlusion is the
 # photograph without its details.
@@ -105,7 +108,9 @@ class GradCam(Method):
     the centre of its receptive field is, with linear interpolation between them.
 
     Attributes:
-        layer: address or convolution ordinal; None takes the last convolution or residual block that has maps.
+        layer: address or convolution ordinal; None takes the last residual block, or else convolution, whose maps have
+            at least 12 positions at the shorter side, or else any: ResMem's layer3.35 and not its layer4.2 with 8, as
+            `experiments/attribution` found.
     """
 
     name: ClassVar[str] = "grad-cam"
@@ -236,7 +241,9 @@ def _layer(model: Model, name: str | None) -> Layer:
     if name is not None and model.layers[name].height * model.layers[name].width > 1:
         return model.layers[name]
     if name is None and usable:
-        return usable[-1]
+        fine = [layer for layer in usable if min(layer.height, layer.width) >= _FINE] or usable
+        # Inside a block that halves the maps, a convolution may still be fine, but is no more than a part of a sum.
+        return ([layer for layer in fine if layer.block] or fine)[-1]
     valid = ", ".join(layer.address for layer in usable[-3:]) or "none here; choose another method"
     given = f"The layer {name!r} has no positions" if name else f"{model.name} has no convolution with positions"
     raise LayerError(f"{given}, so Grad-CAM has no map. Layers with positions, the deepest last: {valid}.")

@@ -136,6 +136,18 @@ def test_the_default_layer_is_the_deepest_with_positions():
     assert torch.equal(image_map(model, picture, "grad-cam"), image_map(model, picture, GradCam("network.right.2")))
 
 
+def test_grad_cam_takes_the_deepest_layer_that_says_where():
+    fine = nn.Sequential(nn.Conv2d(3, 2, 1), nn.Conv2d(2, 2, 1), nn.Conv2d(2, 2, 3, stride=2))  # 12, 12 and 5 positions
+    model, picture = scored(fine), tiny.pictures(1)[0]
+    assert torch.equal(image_map(model, picture, "grad-cam"), image_map(model, picture, GradCam("network.1")))
+    assert not torch.equal(image_map(model, picture, "grad-cam"), image_map(model, picture, GradCam("network.2")))
+
+
+def test_grad_cam_takes_a_block_of_resmem(resmem):
+    picture = torch.rand(3, 227, 227, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(image_map(resmem, picture), image_map(resmem, picture, GradCam("resnet.layer3.35")))
+
+
 class Aside(nn.Module):
     def __init__(self):
         super().__init__()
