@@ -71,7 +71,7 @@ def explain(
         >>> Image.new("RGB", (16, 16), (200, 9, 9)).save(path)
         >>> layers = nn.Conv2d(3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 1), nn.Sigmoid()
         >>> model = memviz.wrap(nn.Sequential(*layers), memviz.InputSpec(size=(16, 16), resize=16))
-        >>> [found] = explain(model, path, config=ExplainConfig(references=3))
+        >>> [found] = explain(model, path, config=ExplainConfig(references=3, max_steps=64))
         >>> found.complete, found.layers[0].address, found.references.what
         (True, '0', '3 photographs drawn at random from the 17 that come with scikit-image and scikit-learn')
     """
