@@ -119,6 +119,31 @@ def read_record(path: Path, record: type[T], kind: str, version: int) -> T:
     return read_json(path, record)
 
 
+def read_result(
+    folder: str | os.PathLike[str], kind: str, version: int, name: str, record: type[T], noun: str, command: str
+) -> T:
+    """A finished result of a model, from its one file, which is written last.
+
+    Args:
+        folder: of the artefact.
+        kind, version: of its manifest.
+        name: of the file.
+        record: a dataclass with the `weights` that the manifest has.
+        noun, command: what it is called, and the command that makes it.
+
+    Raises:
+        StoreError: there is none, it is damaged, not finished, or of other weights than its manifest.
+    """
+    folder = Path(folder)
+    manifest = Manifest.read(folder, kind, version)
+    if not (folder / name).is_file():
+        raise StoreError(f"The {noun} in {folder} is not finished. Run `memviz {command}` again.")
+    found = read_json(folder / name, record)
+    if found.weights != manifest.weights:  # type: ignore[attr-defined]
+        raise StoreError(f"{folder / name} is of other weights than {folder / MANIFEST}. Make it again.")
+    return found
+
+
 def claim(folder: Path, manifest: Manifest, words: Mapping[str, str] | None = None) -> Manifest:
     """Makes `folder` that of a result, or finds that it is; returns the manifest that it has.
 

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from PIL import Image
 
-from memviz.artefacts import MANIFEST, Manifest, check_folder, claim, inside, locked
-from memviz.errors import LayerError, RenderError, StoreError
+from memviz.artefacts import Manifest, check_folder, claim, inside, locked, read_result
+from memviz.errors import LayerError, RenderError
 from memviz.explanation.departure import Departure, Parameters
 from memviz.explanation.subject import Measurement, Subject, to_pil
-from memviz.files import read_json, replacing, sha256, utf8_name, write_json
+from memviz.files import replacing, sha256, utf8_name, write_json
 from memviz.images import open_image
 from memviz.layers.unit import Unit, lies_in
 from memviz.models import Model
@@ -279,12 +279,7 @@ def load_accentuation(folder: str | os.PathLike[str]) -> Accentuation:
         StoreError: there is none, it is damaged, or it is not finished.
     """
     folder = Path(folder)
-    manifest = Manifest.read(folder, KIND, FORMAT)
-    if not (folder / DATA).is_file():
-        raise StoreError(f"The accentuation in {folder} is not finished. Run `memviz accentuate` again.")
-    found = read_json(folder / DATA, Accentuation)
-    if found.weights != manifest.weights:
-        raise StoreError(f"{folder / DATA} is of other weights than {folder / MANIFEST}. Make it again.")
+    found = read_result(folder, KIND, FORMAT, DATA, Accentuation, "accentuation", "accentuate")
     return replace(found, pictures={shot.file: open_image(inside(folder, shot.file)) for shot in found.shots})
 
 

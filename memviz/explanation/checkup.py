@@ -9,12 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from memviz.artefacts import MANIFEST, Manifest, claim
-from memviz.errors import StoreError
+from memviz.artefacts import Manifest, claim, read_result
 from memviz.explanation.effect import Effect, Effects, branch_effects, find_addresses, layer_effects
 from memviz.explanation.measure import Reading
 from memviz.explanation.silent import SilentUnits, describe_silent, silent_units
-from memviz.files import read_json, replacing, write_json
+from memviz.files import replacing, write_json
 from memviz.images import list_images
 from memviz.index import Index
 from memviz.layers.unit import lies_in
@@ -233,14 +232,7 @@ def load_checkup(folder: str | os.PathLike[str]) -> Checkup:
     Raises:
         StoreError: there is none, it is damaged, or it is not finished.
     """
-    folder = Path(folder)
-    manifest = Manifest.read(folder, KIND, FORMAT)
-    if not (folder / DATA).is_file():
-        raise StoreError(f"The checkup in {folder} is not finished. Run `memviz checkup` again.")
-    found = read_json(folder / DATA, Checkup)
-    if found.weights != manifest.weights:
-        raise StoreError(f"{folder / DATA} is of other weights than {folder / MANIFEST}. Make the checkup again.")
-    return found
+    return read_result(folder, KIND, FORMAT, DATA, Checkup, "checkup", "checkup")
 
 
 def checkup_folder(index: Index) -> Path:

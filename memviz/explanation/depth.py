@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from memviz.artefacts import MANIFEST, SHARDS, Manifest, add_shard, claim, locked
+from memviz.artefacts import SHARDS, Manifest, add_shard, claim, locked, read_result
 from memviz.errors import ImageError, LayerError, StoreError
 from memviz.explanation.concepts import check_concepts, conceptual_features
 from memviz.explanation.depth_layers import choose_layers, choose_units, count_convolutions, find_branch
@@ -23,7 +23,7 @@ from memviz.explanation.partition import check_counts, held_out_errors
 from memviz.explanation.perceptual import Features, perceptual_features
 from memviz.explanation.responses import STATISTICS, Responses, Statistic, find_photographs, responses
 from memviz.explanation.twin import check_twin, random_twin
-from memviz.files import read_json, replacing, sha256
+from memviz.files import replacing, sha256
 from memviz.index import Index
 from memviz.layers import Layer
 from memviz.models import Model
@@ -154,14 +154,7 @@ def load_depth(folder: str | os.PathLike[str]) -> Depth:
     Raises:
         StoreError: there is none, it is damaged, or it is not finished.
     """
-    folder = Path(folder)
-    manifest = Manifest.read(folder, KIND, FORMAT)
-    if not (folder / DATA).is_file():
-        raise StoreError(f"The depth profile in {folder} is not finished. Run `memviz depth` again.")
-    found = read_json(folder / DATA, Depth)
-    if found.weights != manifest.weights:
-        raise StoreError(f"{folder / DATA} is of other weights than {folder / MANIFEST}. Make it again.")
-    return found
+    return read_result(folder, KIND, FORMAT, DATA, Depth, "depth profile", "depth")
 
 
 class _Study:

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from memviz.artefacts import MANIFEST, Manifest
+from memviz.artefacts import read_result
 from memviz.errors import ModelError, StoreError
 from memviz.explanation.maps import DEFAULT, METHODS
 from memviz.explanation.reference import References
 from memviz.explanation.region import RegionCheck
-from memviz.files import read_json, replacing, write_json
+from memviz.files import replacing, write_json
 from memviz.images import open_image
 
 if TYPE_CHECKING:
@@ -258,12 +258,7 @@ def load_explanation(folder: str | os.PathLike[str]) -> Explanation:
         StoreError: there is none, it is damaged, or it is not finished.
     """
     folder = Path(folder)
-    manifest = Manifest.read(folder, KIND, FORMAT)
-    if not (folder / DATA).is_file():
-        raise StoreError(f"The explanation in {folder} is not finished. Run `memviz explain` again.")
-    found = read_json(folder / DATA, Explanation)
-    if found.weights != manifest.weights:
-        raise StoreError(f"{folder / DATA} is of other weights than {folder / MANIFEST}. Make it again.")
+    found = read_result(folder, KIND, FORMAT, DATA, Explanation, "explanation", "explain")
     return replace(found, picture=open_image(folder / PICTURE), map=_read_map(folder / MAP))
 
 
