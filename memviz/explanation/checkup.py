@@ -235,6 +235,12 @@ def load_checkup(folder: str | os.PathLike[str]) -> Checkup:
     return read_result(folder, KIND, FORMAT, DATA, Checkup, "checkup", "checkup")
 
 
+def find_checkup(index: Index) -> Checkup | None:
+    """The finished checkup that is kept beside an index; None if there is none."""
+    folder = checkup_folder(index)
+    return load_checkup(folder) if (folder / DATA).is_file() else None
+
+
 def checkup_folder(index: Index) -> Path:
     """Where the checkup of an index's network is kept, beside the index, for galleries to find."""
     return index.path.resolve().parent / "checkups" / str(index.manifest.weights)[:12]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from memviz.errors import LayerError
-from memviz.explanation.checkup import DATA, checkup_folder, load_checkup
+from memviz.explanation.checkup import Checkup, find_checkup
 from memviz.index import Index
 from memviz.layers import Layer
 from memviz.layers.unit import lies_in
@@ -69,14 +69,13 @@ def chosen_layers(model: Model, index: Index | None, given: Iterable[str] | None
                 )
         return [layer for layer in model.layers if layer.address in addresses]
     watched = [layer for layer in model.layers.watched() if layer.address in table] or [*table.values()]
-    parts = [part for part in model.branches if IDLE not in known_finding(weights, index, part)]
+    checkup = None if index is None else find_checkup(index)
+    parts = [part for part in model.branches if IDLE not in known_finding(weights, checkup, part)]
     outside = [layer for layer in watched if not any(lies_in(layer.address, part) for part in model.branches)]
     groups = [[layer for layer in watched if lies_in(layer.address, part)] for part in parts or model.branches]
     return [layer for group in (*groups, outside) if group for layer in default_layers(group)]
 
 
-def known_finding(weights: str, index: Index | None, address: str) -> str:
-    """What the checkup beside an index, or else the registry of published weights, has to say of a part: a phrase."""
-    if index is not None and (checkup_folder(index) / DATA).is_file():
-        return load_checkup(checkup_folder(index)).finding(address)
-    return finding(weights, address)
+def known_finding(weights: str, checkup: Checkup | None, address: str) -> str:
+    """What a checkup, or else the registry of published weights, has to say of a part: a phrase."""
+    return checkup.finding(address) if checkup else finding(weights, address)

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from memviz.explanation.attribution import Attributions, attribute
+from memviz.explanation.checkup import find_checkup
 from memviz.explanation.choice import known_finding
 from memviz.explanation.logit import Logit
 from memviz.explanation.maps import METHODS, ExpectedGradients, blurred, image_map
@@ -35,8 +36,9 @@ class Explainer:
     def __init__(
         self, model: Model, index: Index | None, layers: Sequence[Layer], config: ExplainConfig, seed: int
     ) -> None:
-        self._model, self._index, self._config, self._seed = model, index, config, seed
+        self._model, self._config, self._seed = model, config, seed
         self._weights = model.fingerprint()
+        self._checkup = None if index is None else find_checkup(index)
         self._shown = [layer.address for layer in layers]
         self._addresses = list(dict.fromkeys([*model.named, *self._shown]))
         self._candidates = Candidates.of(index, seed) if config.against == "photographs" else None
@@ -78,7 +80,7 @@ class Explainer:
             tuple(named),
             tuple(shares[address] for address in self._shown),
             self._regions(own.inputs, mapped),
-            {part: text for part in model.branches if (text := known_finding(self._weights, self._index, part))},
+            {part: text for part in model.branches if (text := known_finding(self._weights, self._checkup, part))},
             config,
             self._seed,
             picture=_visible(picture, model),
@@ -152,7 +154,7 @@ class Explainer:
 
         raising = [int(place) for place in order[::-1][:count] if contributions[place] > 0]
         lowering = [int(place) for place in order[:count] if contributions[place] < 0]
-        part = known_finding(self._weights, self._index, address)
+        part = known_finding(self._weights, self._checkup, address)
         return LayerShare(address, len(contributions), float(contributions.sum()), rows(raising), rows(lowering), part)
 
     def _regions(self, inputs: Tensor, mapped: Tensor) -> tuple[RegionCheck, ...]:

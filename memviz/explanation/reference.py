@@ -83,7 +83,7 @@ class Candidates:
             scores = np.full(len(paths), np.nan)
             read: Callable[[int], Image.Image] = lambda place: open_image(paths[place][1])  # noqa: E731
         else:
-            ranked = index.images[index.images["error"].isna() & index.images["copy_of"].isna()]
+            ranked = index.ranked
             numbers, names, hashes = (ranked[name].tolist() for name in ("image", "path", "sha256"))
             scores = ranked["prediction"].to_numpy(np.float64)
             read = lambda place: index.photo(numbers[place])  # noqa: E731

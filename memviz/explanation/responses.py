@@ -137,7 +137,7 @@ def find_photographs(
     if isinstance(photographs, Index):
         if model is not None:
             photographs.check_model(model)
-        ranked = photographs.images[photographs.images["error"].isna() & photographs.images["copy_of"].isna()]
+        ranked = photographs.ranked
         return [photographs.photos / name for name in ranked["path"]], list(ranked["sha256"])
     paths = list_images(photographs)
     return paths, [None] * len(paths)

@@ -69,10 +69,9 @@ class Network:
     @cached_property
     def checkup(self) -> Checkup | None:
         """The checkup that was kept beside its index."""
-        from memviz.explanation.checkup import DATA, checkup_folder, load_checkup
+        from memviz.explanation.checkup import find_checkup
 
-        folder = checkup_folder(self.index)
-        return load_checkup(folder) if (folder / DATA).is_file() else None
+        return find_checkup(self.index)
 
     @cached_property
     def drivers(self) -> Drivers | None:

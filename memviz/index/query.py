@@ -77,6 +77,11 @@ class Index:
                 raise StoreError(f"{self.path / IMAGES} names a photograph {name!r}. {REBUILD}")
         return pd.DataFrame(columns)
 
+    @property
+    def ranked(self) -> pd.DataFrame:
+        """The rows of `images` that are ranked: photographs that could be read, each once."""
+        return self.images[self.images["error"].isna() & self.images["copy_of"].isna()]
+
     def layer(self, address: str) -> IndexedLayer:
         """Reads a layer's rows once, for questions about many of its units.
 
