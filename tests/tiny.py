@@ -157,6 +157,18 @@ class Toy(nn.Module):
 NETWORKS = {network.__name__: network for network in (InPlace, SharedInput, Discarded, Repeated, Constants, Branches)}
 
 
+class Scored(nn.Module):
+    """A network whose outputs are added up and go through a sigmoid, so that it has one score."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+        self.sigmoid = nn.Sigmoid()
+
+    def forward(self, pictures):
+        return self.sigmoid(self.network(pictures).flatten(1).sum(1, keepdim=True))
+
+
 def built(name):
     """A tiny network in evaluation mode, with batch norms that do something."""
     with torch.random.fork_rng():

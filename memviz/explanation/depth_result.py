@@ -174,7 +174,7 @@ class Depth:
             row: dict[str, Any] = {}
             for name, value in vars(layer).items():
                 if isinstance(value, Estimate):
-                    row |= {name: value.value, f"{name}_low": value.low, f"{name}_high": value.high}
+                    row |= Estimate.columns(name, value)
                 else:
                     row[name] = value
             rows.append(row)

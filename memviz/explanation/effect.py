@@ -56,6 +56,16 @@ class Estimate:
     low: float
     high: float
 
+    @staticmethod
+    def columns(name: str, found: Estimate | None) -> dict[str, float]:
+        """An estimate in a table's row, also `_low` and `_high`; NaN where it is not defined.
+
+        >>> Estimate.columns("share", Estimate(0.5, 0.4, 0.6))
+        {'share': 0.5, 'share_low': 0.4, 'share_high': 0.6}
+        """
+        numbers = (found.value, found.low, found.high) if found else [float("nan")] * 3
+        return dict(zip((name, f"{name}_low", f"{name}_high"), numbers, strict=True))
+
 
 @dataclass(frozen=True)
 class Effect:
@@ -130,8 +140,7 @@ class Effects:
             row: dict[str, Any] = {}
             for name, value in vars(each).items():
                 if name in ("mean_change", "spearman", "share"):
-                    found = value or Estimate(*[float("nan")] * 3)
-                    row |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+                    row |= Estimate.columns(name, value)
                 else:
                     row[name] = value
             rows.append(row)

@@ -20,16 +20,6 @@ INPUTS = InputSpec(size=(12, 12), resize=(12, 12))
 LAYERS = ("network.left.0", "network.right.1", "network.right.1.conv1", "network.right.2")
 
 
-class Scored(nn.Module):
-    def __init__(self, network):
-        super().__init__()
-        self.network = network
-        self.sigmoid = nn.Sigmoid()
-
-    def forward(self, pictures):
-        return self.sigmoid(self.network(pictures).flatten(1).sum(1, keepdim=True))
-
-
 class Linear(nn.Module):
     """The logit is a weighted sum of the mean activations of ten units, of which the last two weigh nothing."""
 
@@ -53,7 +43,7 @@ def surveyed(photos, tmp_path):
     def make(network, name="net"):
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            model = memviz.wrap(Scored(network()).eval(), INPUTS, name, "memorability")
+            model = memviz.wrap(tiny.Scored(network()).eval(), INPUTS, name, "memorability")
         index = memviz.build_index(model, photos, out=tmp_path / "index", progress=False)
         return model, index, drivers(model, index, sample=None, progress=False)
 
@@ -160,7 +150,7 @@ def test_bad_input(surveyed, photos, tmp_path):
     with pytest.raises(ImageError, match="sample=5 is not possible"):
         ablate(model, index, survey, "network.conv", photographs=5, progress=False)
     torch.manual_seed(1)
-    other = memviz.wrap(Scored(Linear()).eval(), INPUTS, "net", "memorability")
+    other = memviz.wrap(tiny.Scored(Linear()).eval(), INPUTS, "net", "memorability")
     with pytest.raises(StoreError, match="built with other weights"):
         ablate(other, index, survey, "network.conv", progress=False)
     foreign = memviz.build_index(other, photos, out=tmp_path / "foreign", progress=False)

@@ -14,20 +14,8 @@ from memviz.models import InputSpec, ScoreSpec
 SIZE = InputSpec(size=(12, 12))
 
 
-class Scored(nn.Module):
-    """A tiny network whose outputs are added up and go through a sigmoid."""
-
-    def __init__(self, network):
-        super().__init__()
-        self.network = network
-        self.sigmoid = nn.Sigmoid()
-
-    def forward(self, pictures):
-        return self.sigmoid(self.network(pictures).flatten(1).sum(1, keepdim=True))
-
-
 def scored(name):
-    return memviz.wrap(Scored(tiny.built(name)).eval(), SIZE, name, "memorability")
+    return memviz.wrap(tiny.Scored(tiny.built(name)).eval(), SIZE, name, "memorability")
 
 
 def trapezoid(network, address, picture, references, steps):

@@ -9,7 +9,6 @@ import pytest
 import tiny
 import torch
 from helpers import unchanged, undisturbed, write_noise
-from torch import nn
 
 import memviz
 from memviz.artefacts import SHARDS
@@ -21,18 +20,8 @@ from memviz.models import InputSpec
 INPUTS = InputSpec(size=(12, 12), resize=(12, 12))
 
 
-class Scored(nn.Module):
-    def __init__(self, name):
-        super().__init__()
-        self.network = tiny.built(name)
-        self.sigmoid = nn.Sigmoid()
-
-    def forward(self, pictures):
-        return self.sigmoid(self.network(pictures).flatten(1).sum(1, keepdim=True))
-
-
 def scored(name="Branches", **options):
-    return memviz.wrap(Scored(name).eval(), INPUTS, name, "memorability", **options)
+    return memviz.wrap(tiny.Scored(tiny.built(name)).eval(), INPUTS, name, "memorability", **options)
 
 
 @pytest.fixture(scope="module")

@@ -15,20 +15,8 @@ from memviz.models import InputSpec
 SIZE = InputSpec(size=(12, 12))
 
 
-class Scored(nn.Module):
-    """A tiny network whose outputs are added up and go through a sigmoid."""
-
-    def __init__(self, network):
-        super().__init__()
-        self.network = network
-        self.sigmoid = nn.Sigmoid()
-
-    def forward(self, pictures):
-        return self.sigmoid(self.network(pictures).flatten(1).sum(1, keepdim=True))
-
-
 def scored(network, size=SIZE):
-    return memviz.wrap(Scored(network).eval(), size, "tiny", "memorability")
+    return memviz.wrap(tiny.Scored(network).eval(), size, "tiny", "memorability")
 
 
 @pytest.fixture
