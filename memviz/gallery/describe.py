@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+from PIL import Image
 
 from memviz.artefacts import Manifest
+from memviz.files import replacing
 from memviz.gallery.layouts import LAYOUTS
 from memviz.gallery.page import Card, Group, NetworkFacts, Page, Photo, Section, letters
 from memviz.gallery.plan import Plan, PlannedPanel
@@ -121,18 +124,21 @@ class _Writer:
         """What the unit saw of its top photographs, or of the lowest."""
         index = panel.network.index
         top = index.bottom(unit, PHOTOS) if panel.lowest else index.top(unit, PHOTOS)
-        crops = index.crops(unit, PHOTOS, CROP_SIZE, panel.lowest)
-        for rank, (row, crop) in enumerate(zip(top.itertuples(), crops, strict=True), start=1):
-            picture = f"{stem}-top{rank}.jpg"
-            crop.info.clear()  # a photograph's comment may say who took it, and where
-            crop.save(self.folder / picture, quality=88)
-            yield Photo(
-                picture=picture,
-                name=str(row.path).rsplit("/", 1)[-1],
-                value=float(row.value),
-                prediction=None if pd.isna(row.prediction) else float(row.prediction),
-                ring=_ring(panel.layer, int(row.y), int(row.x), index),
-            )
+        for row, photo in write_crops(self.folder, stem, top, index.crops(unit, PHOTOS, CROP_SIZE, panel.lowest)):
+            yield replace(photo, ring=_ring(panel.layer, int(row.y), int(row.x), index))
+
+
+def write_crops(
+    folder: Path, stem: str, top: pd.DataFrame, crops: Iterable[Image.Image]
+) -> Iterator[tuple[Any, Photo]]:
+    """Writes what a unit saw into a folder; each row of `top`, as `Index.top` gives it, with what is told of it."""
+    for rank, (row, crop) in enumerate(zip(top.itertuples(), crops, strict=True), start=1):
+        picture = f"{stem}-top{rank}.jpg"
+        crop.info.clear()  # a photograph's comment may say who took it, and where
+        with replacing(folder / picture) as temporary:
+            crop.save(temporary, quality=88)
+        prediction = None if pd.isna(row.prediction) else float(row.prediction)
+        yield row, Photo(picture, str(row.path).rsplit("/", 1)[-1], float(row.value), prediction, None)
 
 
 def _has_interior(layer: Layer, input_size: tuple[int, int]) -> bool:

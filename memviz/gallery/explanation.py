@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import torch
 from PIL import Image
 
@@ -29,6 +27,7 @@ from memviz.explanation.record import (
 )
 from memviz.explanation.region import RegionCheck, top_region
 from memviz.files import replacing
+from memviz.gallery.describe import IMAGES, PHOTOS, write_crops
 from memviz.gallery.explanation_figure import FIGURES, save_figure
 from memviz.gallery.html import environment
 from memviz.gallery.overlay import gradient, overlay
@@ -37,8 +36,7 @@ from memviz.index import Index
 from memviz.layers.unit import Unit, lies_in
 from memviz.rendering.store import SavedRenders, load_renders
 
-PAGE, IMAGES, OVERLAY = "index.html", "images", "map.png"
-PHOTOS = 9
+PAGE, OVERLAY = "index.html", "map.png"
 _CROP = 192  # px: twice what the page shows
 
 
@@ -110,7 +108,8 @@ def explanation_page(
     with locked(folder, wait=True):
         writer = _Writer(folder, index, saved, labels)
         layers = [writer.layer(each) for each in found.layers]
-        _save(draw_map(found), folder / OVERLAY)
+        with replacing(folder / OVERLAY) as temporary:
+            draw_map(found).save(temporary)
         save_figure(found, folder, PICTURE, OVERLAY, title(found))
         text = (
             environment()
@@ -243,18 +242,5 @@ class _Writer:
         if self.index is None:
             return []
         layer = self.index.layer(unit.address)
-        top = layer.top(unit.channel, PHOTOS)
-        shown = []
-        for rank, crop in enumerate(layer.crops(unit.channel, PHOTOS, _CROP)):
-            row, file = top.iloc[rank], f"{IMAGES}/{unit.stem}-top{rank + 1}.jpg"
-            crop.info.clear()  # a photograph's comment may say who took it, and where
-            _save(crop, self.folder / file)
-            prediction = None if pd.isna(row["prediction"]) else float(row["prediction"])
-            name = str(row["path"]).rsplit("/", 1)[-1]
-            shown.append(Photo(file, name, float(np.float32(row["value"])), prediction, None))
-        return shown
-
-
-def _save(picture: Image.Image, path: Path) -> None:
-    with replacing(path) as temporary:
-        picture.save(temporary, quality=88)  # of JPEG; PNG has none
+        top, crops = layer.top(unit.channel, PHOTOS), layer.crops(unit.channel, PHOTOS, _CROP)
+        return [photo for _, photo in write_crops(self.folder, f"{IMAGES}/{unit.stem}", top, crops)]
