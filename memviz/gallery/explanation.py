@@ -122,9 +122,7 @@ def explanation_page(
                 pieces={"data": DATA, "picture": PICTURE, "map": OVERLAY, "png": FIGURES[0], "pdf": FIGURES[1]},
                 gradient=gradient(),
                 dots=_dots,
-                left_out=[
-                    part for part in found.findings if not any(lies_in(each.address, part) for each in found.layers)
-                ],
+                left_out=_left_out(found),
                 largest=largest,
             )
         )
