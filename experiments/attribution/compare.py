@@ -11,7 +11,6 @@ kept in --out, so that the same command continues; several processes may share t
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import time
 from collections.abc import Callable
@@ -37,6 +36,7 @@ from memviz.explanation.maps import (
     blurred,
     image_map,
 )
+from memviz.explanation.twin import random_twin
 from memviz.files import replacing
 from memviz.images import list_images, open_image
 from memviz.models import Model
@@ -82,17 +82,6 @@ def control(seed: int, size: tuple[int, int]) -> Tensor:
     """A random map as smooth as a deep layer's: normal noise of 8 x 8 positions, interpolated."""
     noise = torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
     return interpolate(noise, size, mode="bilinear")[0, 0]
-
-
-def random_twin(model: Model, seed: int) -> Model:
-    """The model with all weights drawn anew, as torch starts them."""
-    module = copy.deepcopy(model.module)
-    with torch.random.fork_rng([]):
-        torch.manual_seed(seed)
-        for child in module.modules():
-            if callable(reset := getattr(child, "reset_parameters", None)):
-                reset()
-    return memviz.wrap(module.eval(), model.inputs, "random", model.target, model.branches, model.score_spec)
 
 
 def compare(
@@ -200,9 +189,9 @@ def main() -> None:
     options = parser.parse_args()
     if options.photos:
         model = memviz.load_model("resmem")
-        twin = random_twin(model, options.seed)
         paths = list_images(options.photos)
         order = np.random.default_rng(options.seed).permutation(len(paths))
+        twin = random_twin(model, [paths[place] for place in order], options.seed) if options.twins else None
         read = [model.inputs.from_pil(open_image(paths[place])) for place in order[-REFERENCES:]]
         part, parts = map(int, options.part.split("/"))
         mine = range(part, options.count, parts)
