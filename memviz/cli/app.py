@@ -24,6 +24,7 @@ from memviz.cli import (
     top,
     train,
 )
+from memviz.cli.threads import computing_threads
 
 app = typer.Typer(
     name="memviz",
@@ -65,6 +66,16 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def _global_options(
+    context: typer.Context,
+    threads: int | None = typer.Option(
+        None,
+        min=1,
+        max=1024,
+        help="Threads that compute; by default OMP_NUM_THREADS, or the cores that this process may use. Where others "
+        "use them too, fewer may be quicker.",
+        show_default=False,
+    ),
     version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Show the version."),
 ) -> None:
-    pass
+    if not context.resilient_parsing:
+        context.with_resource(computing_threads(threads))
