@@ -114,12 +114,12 @@ def gain(result: dict[str, Any]) -> float:
     return float(np.mean(result["least"]) - np.mean(result["most"]))
 
 
-def report(found: list[dict[str, Any]]) -> None:
+def report(found: list[dict[str, Any]], methods: list[str]) -> None:
     """Prints a row a method, with percentile intervals from resampled photographs.
 
     The last difference is that to the best method, over the photographs that both were tried on.
     """
-    names = [name for name in [*METHODS, "random map"] if any(name in each for each in found)]
+    names = [name for name in [*methods, "random map"] if any(name in each for each in found)]
     gains = {name: np.array([gain(each[name]) if name in each else np.nan for each in found]) for name in names}
     best = max(names, key=lambda name: float(np.nanmean(gains[name])))
     print("photographs, symmetric relevance gain in logits, share above 0, difference to the best, CPU time a map")
@@ -142,7 +142,7 @@ def interval(values: NDArray[np.float64]) -> str:
     return f"{values.mean():6.3f} [{low:6.3f}, {high:6.3f}]"
 
 
-def figure(found: list[dict[str, Any]], path: Path) -> None:
+def figure(found: list[dict[str, Any]], methods: list[str], path: Path) -> None:
     """Draws the mean curves: what becomes of the logit."""
     import matplotlib
     from matplotlib.figure import Figure
@@ -156,7 +156,7 @@ def figure(found: list[dict[str, Any]], path: Path) -> None:
         for axis, way, title in zip(
             axes, ("most", "least"), ("What raises it first", "What lowers it first"), strict=True
         ):
-            for number, name in enumerate([*METHODS, "random map"]):
+            for number, name in enumerate([*methods, "random map"]):
                 if not any(name in each for each in found):
                     continue
                 curves = [
@@ -207,9 +207,9 @@ def main() -> None:
                         temporary.write_text(json.dumps(result))
                 advance(1)
     found = [json.loads(file.read_text()) for file in sorted(options.out.glob("*.json"))]
-    report(found)
+    report(found, options.methods)
     if options.figure:
-        figure(found, options.figure)
+        figure(found, options.methods, options.figure)
 
 
 if __name__ == "__main__":
