@@ -24,7 +24,7 @@ def computing_threads(count: int | None) -> Iterator[None]:
         if before:
             yield
             return
-        from joblib import cpu_count
+        from loky import cpu_count
 
         count = cpu_count(only_physical_cores=True)
         count = min(count, threads or count)

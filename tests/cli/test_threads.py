@@ -46,10 +46,10 @@ def test_what_is_no_number_of_threads_is_refused(memviz, given):
 
 def test_by_default_there_are_no_more_than_a_quota_allows(monkeypatch):
     before = torch.get_num_threads()
-    monkeypatch.setattr("joblib.cpu_count", lambda only_physical_cores: 1)
+    monkeypatch.setattr("loky.cpu_count", lambda only_physical_cores: 1)
     with computing_threads(None):
         assert (torch.get_num_threads(), os.environ["OMP_NUM_THREADS"]) == (1, "1")
-    monkeypatch.setattr("joblib.cpu_count", lambda only_physical_cores: before + 4)
+    monkeypatch.setattr("loky.cpu_count", lambda only_physical_cores: before + 4)
     with computing_threads(None):
         assert torch.get_num_threads() == before
 
