@@ -45,9 +45,10 @@ def test_the_exact_map_is_the_best(linear):
 def test_missing_methods_are_left_out(capsys, tmp_path):
     row = {"most": [0.0, -1, -1, -1], "least": [0.0, 1, 1, 1], "seconds": 1.0}
     found = [{"whole": 0.0, "filled": 0.0, "occlusion": row, "random map": {**row, "least": row["most"]}}] * 3
-    compare.report([*found, {**found[0], "grad-cam, layer4.2": {**row, "twin": 0.5}}])
+    methods = ["grad-cam, layer4.2", "occlusion", "integrated gradients"]
+    compare.report([*found, {**found[0], "grad-cam, layer4.2": {**row, "twin": 0.5}}], methods)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("  ")[0] for line in lines[1:]] == ["grad-cam, layer4.2", "occlusion", "random map"]
     assert lines[2].split()[1:4] == ["4", "1.500", "["]
-    compare.figure(found, tmp_path / "curves.png")
+    compare.figure(found, methods, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 1000
