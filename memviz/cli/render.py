@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from memviz.cli.common import Device, Mean, ModelName, Options, Weights
+
+if TYPE_CHECKING:
+    from memviz.models import InputSpec
+    from memviz.rendering import Maco
 
 
 class Parameters(StrEnum):
@@ -16,6 +21,12 @@ class Parameters(StrEnum):
 
     fourier = "fourier"
     pixel = "pixel"
+    maco = "maco"
+
+
+SPECTRUM = "spectrum.json"
+# Of an index's photographs, evenly from first to last, whose mean magnitude is taken.
+MOST = 512
 
 
 def _complete_objective(incomplete: str) -> list[str]:
@@ -49,7 +60,12 @@ def render(
             "'channel' for the plain mean, 'neuron' for the centre; an unknown name lists all.",
         ),
     ] = "excitation",
-    parameterization: Annotated[Parameters, typer.Option(help="Fourier coefficients or pixels.")] = Parameters.fourier,
+    parameterization: Annotated[
+        Parameters,
+        typer.Option(help="Fourier coefficients, pixels, or phases, at the magnitude of an index's photographs."),
+    ] = Parameters.fourier,
+    index: Annotated[Path | None, typer.Option(help="For maco: the index.", show_default=False)] = None,
+    photos: Annotated[Path | None, typer.Option(help="Where its photographs lie now, if they were moved.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Most pictures together.")] = None,
     weights: Weights = "published",
     mean: Mean = None,
@@ -58,22 +74,25 @@ def render(
 ) -> None:
     """Draw what units want to see: one PNG a unit, a contact sheet and a manifest. What is done is skipped."""
     from memviz.cli.common import echo_table, read_model
+    from memviz.files import write_json
     from memviz.layers.unit import parse_channels
     from memviz.rendering import RenderConfig, objectives
     from memviz.rendering import render as draw
     from memviz.rendering.objective import unit_objective
     from memviz.rendering.store import CONTACT_SHEET
 
-    settings = {
-        "size": size,
-        "steps": steps,
-        "parameterization": {"kind": parameterization.value},
-        "batch_size": batch_size,
-    }
+    maco = parameterization is Parameters.maco
+    if maco != (index is not None):
+        raise typer.BadParameter("--parameterization maco and --index go together.", param_hint="--index")
+    settings: dict[str, Any] = {"size": size, "steps": steps, "batch_size": batch_size}
+    if not maco:
+        settings["parameterization"] = {"kind": parameterization.value}
     config = RenderConfig.from_dict({name: value for name, value in settings.items() if value is not None})
     channels = None if units is None else parse_channels(units)
     unit_objective(objective)
     loaded = read_model(model, weights, device, mean, options)
+    if index is not None:
+        config = replace(config, parameterization=_spectrum(index, photos, loaded.inputs))
     if layer == "score":
         most = objectives.Score()
         renders = draw(loaded, objective=[most, -most], config=config, seed=seed, progress=True)
@@ -81,6 +100,26 @@ def render(
     else:
         renders = draw(loaded, layer, channels, objective=objective, config=config, seed=seed, out=out, progress=True)
         folder = out / loaded.layers[layer.partition(":")[0]].address
+    if maco:
+        write_json(out / SPECTRUM, config.to_dict()["parameterization"])
     shown = ["unit", "objective", "value"] if layer == "score" else ["unit", "mean", "peak"]
     echo_table(renders.table[[*shown, "state"]], digits=4)
     typer.echo(f"\n{folder / CONTACT_SHEET}")
+
+
+def _spectrum(folder: Path, photos: Path | None, inputs: InputSpec) -> Maco:
+    """The parameterization with the magnitude of an index's photographs, of `MOST` at most."""
+    from memviz.index import load_index
+    from memviz.progress import progress
+    from memviz.rendering import Maco
+
+    index = load_index(folder, photos)
+    numbers = index.ranked["image"].tolist()
+    numbers = numbers[:: -(-len(numbers) // MOST)]
+    with progress("Reading", len(numbers), "photographs", True) as advance:
+
+        def read(number: int) -> Any:
+            advance()
+            return index.photo(number)
+
+        return Maco.from_photographs(map(read, numbers), inputs)

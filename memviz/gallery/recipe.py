@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from memviz.errors import MemvizError, RecipeError, shown
+from memviz.files import read_json
 from memviz.gallery.layouts import LAYOUTS
 from memviz.gallery.schema import LabelledTable, PanelTable, RowTable, SourceTable, read_table, read_toml
 from memviz.rendering.config import RenderConfig
@@ -138,7 +139,7 @@ def parse_recipe(data: Mapping[str, Any], where: str = "the recipe", folder: Pat
     rows = tuple(reader.row(entry, f"{where}, {needed}[{place}]") for place, entry in enumerate(getattr(table, needed)))
     if not rows:
         raise RecipeError(f"{where}: a recipe needs at least one [[{needed}]].")
-    config, objective, seed = _render(table.render, f"{where}, [render]")
+    config, objective, seed = _render(table.render, f"{where}, [render]", reader)
     return Recipe(
         title=table.title.strip(),
         source=reader.source(table),
@@ -197,13 +198,15 @@ class _Reader:
         return str(self.folder / Path(text).expanduser())
 
 
-def _render(data: Mapping[str, Any], where: str) -> tuple[RenderConfig, str, int]:
+def _render(data: Mapping[str, Any], where: str, reader: _Reader) -> tuple[RenderConfig, str, int]:
     """The `[render]` table: the fields of a `RenderConfig`, the objective and the seed."""
     fields: dict[str, Any] = {"objective": Recipe.objective, "seed": Recipe.seed, **data}
     objective, seed = fields.pop("objective"), fields.pop("seed")
     # TOML has no null.
     fields |= {name: None for name in ("transforms", "refinement") if fields.get(name) is False}
     try:
+        if isinstance(file := fields.get("parameterization"), str):  # the spectrum that `memviz render` has saved
+            fields["parameterization"] = read_json(reader.path(file))
         config = RenderConfig.from_dict(fields)
         RenderJob("layer", (0,), objective, config, seed)
     except (MemvizError, RecursionError) as error:

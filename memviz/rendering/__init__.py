@@ -5,6 +5,7 @@ from memviz.rendering.api import Renders, render, render_job
 from memviz.rendering.augment import RandomTransforms
 from memviz.rendering.config import Refinement, RenderConfig
 from memviz.rendering.job import RenderJob
+from memviz.rendering.maco import Maco
 from memviz.rendering.parameterize import Fourier, Pixel
 from memviz.rendering.quality import against_photographs
 from memviz.rendering.record import RenderRecord
@@ -12,6 +13,7 @@ from memviz.rendering.store import SavedRenders, load_renders
 
 __all__ = [
     "Fourier",
+    "Maco",
     "Pixel",
     "RandomTransforms",
     "Refinement",

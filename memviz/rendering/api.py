@@ -34,7 +34,7 @@ from memviz.rendering.store import load_renders
 if TYPE_CHECKING:
     import pandas as pd
 
-_WORDS = {"weights": "other weights"}
+_WORDS = {"weights": "other weights", "config.parameterization.magnitude": "the spectrum of other photographs"}
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeGuard
@@ -10,6 +11,7 @@ import msgspec
 
 from memviz.errors import RenderError, did_you_mean, shown
 from memviz.rendering.augment import RandomTransforms
+from memviz.rendering.maco import Maco
 from memviz.rendering.parameterize import Fourier, Parameterization, Pixel
 
 # Small enough to be quick and large enough for the patterns of deep layers.
@@ -19,7 +21,7 @@ DEFAULT_SIZE = 128
 FINE, FASTEST = 90, 8
 # More than anyone needs: whatever is larger is a slip, or an attack on whoever reads a recipe.
 MOST = {"size": 4096, "steps": 1_000_000, "batch_size": 1_000_000}
-PARAMETERIZATIONS: dict[str, type[Fourier] | type[Pixel]] = {"fourier": Fourier, "pixel": Pixel}
+PARAMETERIZATIONS: dict[str, type[Fourier | Pixel | Maco]] = {"fourier": Fourier, "pixel": Pixel, "maco": Maco}
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class RenderConfig:
             network's own input size where they need it (the score, or fully connected layers).
         steps: of the optimizer, at most; a picture that no longer gains takes fewer.
         learning_rate: of Adam; this and the two defaults around it are measured in experiments/objectives.
-        parameterization: `Fourier()` or `Pixel()`.
+        parameterization: `Fourier()`, `Pixel()`, or `Maco.from_photographs(...)`.
         transforms: the random transforms, or None.
         refinement: the last steps, or None where all are alike.
         mixed_precision: bfloat16 on a GPU that has it; never on a CPU.
@@ -92,7 +94,9 @@ class RenderConfig:
         if not isinstance(self.refinement, Refinement | None):
             raise RenderError(f"refinement must be a Refinement or None; given was {shown(self.refinement)}.")
         if type(self.parameterization) not in PARAMETERIZATIONS.values():
-            raise RenderError(f"parameterization must be Fourier or Pixel; given was {shown(self.parameterization)}.")
+            raise RenderError(
+                f"parameterization must be Fourier, Pixel or Maco; given was {shown(self.parameterization)}."
+            )
 
     @property
     def refining_steps(self) -> int:
@@ -112,7 +116,7 @@ class RenderConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for a manifest: what decides the pictures, hence without the batch size."""
-        data = asdict(self)
+        data: dict[str, Any] = json.loads(json.dumps(asdict(self)))  # lists, also of what are tuples
         del data["batch_size"]
         kind = next(name for name, type_ in PARAMETERIZATIONS.items() if type(self.parameterization) is type_)
         data["parameterization"] = {"kind": kind} | data["parameterization"]

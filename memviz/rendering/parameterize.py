@@ -38,10 +38,22 @@ def _check(name: str, value: float, least: float, most: float) -> None:
         raise RenderError(f"{name} must be a number from {least:g} to {most:g}; given was {value:g}.")
 
 
-def _to_colours(planes: Tensor) -> Tensor:
+def to_colours(planes: Tensor) -> Tensor:
     """Mixes three decorrelated planes (N, 3, ...) into red, green and blue."""
     mixed = torch.matmul(_COLOUR.to(planes.device, planes.dtype), planes.flatten(2))
     return mixed.view_as(planes)
+
+
+def to_planes(pictures: Tensor) -> Tensor:
+    """The decorrelated planes (N, 3, H, W) of which `to_colours` and a sigmoid make pictures (N, 3, H, W) in [0, 1]."""
+    values = _logit(pictures)
+    inverse = torch.linalg.inv(_COLOUR.to(values.dtype)).to(values.device)
+    mixed = torch.matmul(inverse, values.flatten(2))
+    return mixed.view_as(values)
+
+
+def _logit(pictures: Tensor) -> Tensor:
+    return pictures.clamp(_DARKEST, 1 - _DARKEST).logit()
 
 
 @dataclass(frozen=True)
@@ -83,7 +95,7 @@ class Fourier:
         # Mixing the colours is linear, so it may come before the inverse transform, on half the values.
         coefficients = parameters * self._weight(size, parameters)
         if self.decorrelated:
-            coefficients = _to_colours(coefficients)
+            coefficients = to_colours(coefficients)
         planes = torch.fft.irfft2(torch.view_as_complex(coefficients), s=size, norm="ortho")
         pictures: Tensor = planes.sigmoid()
         return pictures
@@ -97,10 +109,8 @@ class Fourier:
         >>> bool((Fourier().pictures(Fourier().parameters(photograph), (5, 7)) - photograph).abs().max() < 1e-3)
         True
         """
-        planes = pictures.clamp(_DARKEST, 1 - _DARKEST).logit()
-        if self.decorrelated:
-            planes = torch.matmul(torch.linalg.inv(_COLOUR).to(planes.device, planes.dtype), planes.flatten(2))
-        coefficients = torch.view_as_real(torch.fft.rfft2(planes.view_as(pictures), norm="ortho"))
+        planes = to_planes(pictures) if self.decorrelated else _logit(pictures)
+        coefficients = torch.view_as_real(torch.fft.rfft2(planes, norm="ortho"))
         return coefficients / self._weight((pictures.shape[2], pictures.shape[3]), pictures)
 
     def _weight(self, size: tuple[int, int], like: Tensor) -> Tensor:
@@ -134,4 +144,4 @@ class Pixel:
 
     def pictures(self, parameters: Tensor, size: tuple[int, int]) -> Tensor:
         """Pictures (N, 3, H, W) in [0, 1]."""
-        return (_to_colours(parameters) if self.decorrelated else parameters).sigmoid()
+        return (to_colours(parameters) if self.decorrelated else parameters).sigmoid()

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 import memviz as library
-from memviz.rendering import Pixel, RenderConfig, load_renders
+from memviz.rendering import Maco, Pixel, RenderConfig, load_renders
 from memviz.rendering import engine as engines
 
 QUICK = ("--weights", "random", "--size", 16, "--steps", 3)
@@ -133,3 +133,30 @@ def test_other_settings_in_the_same_folder(memviz, tiny, tmp_path):
 def test_help_names_the_default_number_of_steps(memviz):
     """It is written out there, since importing the config would cost each command a second."""
     assert f"{RenderConfig().steps} by default" in " ".join(memviz("render", "--help").out.replace("│", " ").split())
+
+
+def test_the_magnitude_of_an_indexs_photographs(memviz, tiny, index, photos, tmp_path):
+    """It is saved beside the layers, as a recipe may name it, and in the manifest."""
+    out = tmp_path / "renders"
+    command = ("render", tiny, "alexnet.conv1:0", "--out", out, "--parameterization", "maco", *QUICK)
+    done = memviz(*command, "--index", index)
+    assert done.code == 0, done.err
+    saved = library.load_index(index)
+    expected = Maco.from_photographs(map(saved.photo, saved.ranked["image"]), saved.inputs)
+    config = RenderConfig.from_dict({"parameterization": json.loads((out / "spectrum.json").read_text())})
+    assert config.parameterization == expected
+    manifest = load_renders(out / "alexnet.conv1").manifest
+    assert manifest.config["parameterization"] == config.to_dict()["parameterization"]
+    # The same photographs elsewhere are the same spectrum.
+    photos.rename(tmp_path / "moved")
+    assert "--photos" in memviz(*command, "--index", index).err
+    done = memviz(*command, "--index", index, "--photos", tmp_path / "moved")
+    assert done.code == 0, done.err
+
+
+@pytest.mark.parametrize("given", [("--parameterization", "maco"), ("--index", "runs/photos")])
+def test_an_index_is_for_the_magnitude(memviz, tiny, tmp_path, given):
+    done = memviz("render", tiny, "alexnet.conv1", "--out", tmp_path / "out", *given, *QUICK)
+    assert done.code == 2
+    assert "maco and --index go together" in done.err
+    assert not (tmp_path / "out").exists()

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from memviz.errors import RecipeError
+from memviz.files import write_json
 from memviz.gallery.recipe import Panel, Row, Source, load_recipe, parse_recipe
 from memviz.rendering import RenderConfig
 
@@ -37,6 +38,17 @@ def test_what_a_recipe_does_not_say_is_the_render_configs_default() -> None:
     recipe = parse_recipe(GRID | {"render": render})
     assert recipe.render == RenderConfig(size=64, transforms=None)
     assert (recipe.objective, recipe.seed) == ("neuron", 3)
+
+
+def test_a_spectrum_is_read_from_the_file_that_is_named(tmp_path: Path) -> None:
+    table = {"kind": "pixel", "sd": 0.5}
+    write_json(tmp_path / "spectrum.json", table)
+    recipe = parse_recipe(GRID | {"render": {"parameterization": "spectrum.json"}}, folder=tmp_path)
+    assert recipe.render == RenderConfig.from_dict({"parameterization": table})
+    write_json(tmp_path / "spectrum.json", [1])
+    for file, message in (("spectrum.json", "give a table with kind"), ("spectrums.json", "does not exist")):
+        with pytest.raises(RecipeError, match=message):
+            parse_recipe(GRID | {"render": {"parameterization": file}}, folder=tmp_path)
 
 
 def test_a_side_may_name_a_network_of_its_own() -> None:
