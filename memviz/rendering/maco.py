@@ -74,6 +74,8 @@ class Maco:
                 f"The magnitude of a spectrum has the shape {_SHAPE} (colours, directions, radii) and values above 0; "
                 f"given was one of shape {values.shape}. Make it by Maco.from_photographs."
             )
+        # Also of lists and arrays, so that it is a value that can be compared and hashed.
+        object.__setattr__(self, "magnitude", tuple(tuple(map(tuple, plane)) for plane in values.tolist()))
 
     @classmethod
     def from_photographs(cls, photographs: Iterable[Image.Image], inputs: InputSpec) -> Maco:
@@ -109,7 +111,7 @@ class Maco:
                 f"The {count} photographs show nothing that has a spectrum. Give some, as those of an index."
             )
         floor = 1e-6 * total.max()  # of a plane without colour
-        return cls(_at_radii(np.log(np.maximum(total, floor) / count), 1.5 / min(height, width)))
+        return cls(_on_radii(np.log(np.maximum(total, floor) / count), 1.5 / min(height, width)))
 
     def start(self, size: tuple[int, int], generator: Generator) -> Tensor:
         """Phases (3, H, W // 2 + 1) in turns, anywhere from -.5 to .5."""
@@ -135,15 +137,14 @@ class Maco:
         return _on_canvas(self.magnitude, size)
 
 
-def _at_radii(logarithms: NDArray[np.float64], lowest: float) -> Magnitude:
+def _on_radii(logarithms: NDArray[np.float64], lowest: float) -> Any:
     """A spectrum (3, H, W) of logarithms at `DIRECTIONS` and `RADII`; below `lowest` as there."""
     sides = np.array(logarithms.shape[1:])[:, None, None]
     angles = np.arange(DIRECTIONS)[:, None] * (math.pi / DIRECTIONS)
     frequencies = np.stack((np.sin(angles), np.cos(angles))) * np.maximum(RADII, lowest)
     places = frequencies * sides
     sampled = [map_coordinates(plane, places, order=1, mode="grid-wrap") for plane in logarithms]
-    rounded: Any = [[[float(f"{value:.{_DIGITS}g}") for value in row] for row in np.exp(plane)] for plane in sampled]
-    return tuple(tuple(map(tuple, plane)) for plane in rounded)
+    return [[[float(f"{value:.{_DIGITS}g}") for value in row] for row in np.exp(plane)] for plane in sampled]
 
 
 @lru_cache(maxsize=16)
