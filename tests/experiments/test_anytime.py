@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import memviz
-from experiments.benchmarks import anytime
+from experiments.benchmarks import anytime, curves
 from experiments.benchmarks.peers import Lucent, UpTo, framed, time_steps, to_bytes
 from memviz.models import InputSpec
 from memviz.rendering import RenderConfig
@@ -32,7 +32,7 @@ def result(layer="conv"):
         for s, v in [(1, -1.0), (2, 1.0), (4, 4.0)]
     ]
     step = {"cpu": 10.0, "wall": 20.0}
-    peer = {"steps": (5, 10), "units": [[unit(2.0), unit(1.0)], [unit(1.0), unit(2.0)]]}
+    peer = {"steps": (5, 10), "cut": 3.0, "units": [[unit(2.0), unit(1.0)], [unit(1.0), unit(2.0)]]}
     peers = {"torch-lucent": peer | {"step of 1": step, "step of 2": step}}
     facts = {"machine": "m", "threads": 1, "torch": "t", "date": "2026-11-29", "commit": "c", "alone": clocks}
     return {"layer": layer, "units": [3, 7], "memviz": ours, "peers": peers, **facts}
@@ -46,31 +46,31 @@ def unit(mean):
     ("level", "seconds"), [(-9, 1.0), (1, 1.0), (2, 2.0), (3, 3.0), (4, 5 + 8 / 3), (5, 9.0), (5.1, None)]
 )
 def test_a_level_is_reached_at_its_first_crossing(level, seconds):
-    assert anytime.reach([(1, 1), (3, 3), (5, 2), (9, 5)], level) == (
+    assert curves.reach([(1, 1), (3, 3), (5, 2), (9, 5)], level) == (
         None if seconds is None else pytest.approx(seconds)
     )
 
 
 def test_a_peer_is_taken_at_its_best_and_never_reached_is_no_times_quicker():
     peer = [(100, 1.0), (200, 3.0), (400, 2.0)]
-    assert anytime.quicker(peer, [(1, 0.0), (4, 6.0)]) == pytest.approx(200 / 2.5)
-    assert anytime.quicker(peer, [(1, 0.0), (4, 6.0)], extra=1.5) == pytest.approx(200 / 4)
-    assert anytime.quicker(peer, [(1, 0.0), (4, 2.9)]) == 0
+    assert curves.quicker(peer, [(1, 0.0), (4, 6.0)]) == pytest.approx(200 / 2.5)
+    assert curves.quicker(peer, [(1, 0.0), (4, 6.0)], extra=1.5) == pytest.approx(200 / 4)
+    assert curves.quicker(peer, [(1, 0.0), (4, 2.9)]) == 0
 
 
 def test_the_table_holds_medians_over_units(capsys, tmp_path, monkeypatch):
     found = result("alexnet.conv4")
     # Unit 3: lucent's 2 after 50 s, ours after 2 + 2/3 s. Unit 7: 2 after 100 s, ours after 2 s. Peaks alike.
     expected = (50 / (2 + 2 / 3) + 100 / 2) / 2
-    assert anytime.medians(found, "torch-lucent", "cpu") == pytest.approx([expected, expected])
-    row = anytime.table([found]).splitlines()[-1]
+    assert curves.medians(found, "torch-lucent", "cpu") == pytest.approx([expected, expected])
+    row = curves.table([found]).splitlines()[-1]
     assert row == (
         "| alexnet.conv4 | torch-lucent, 10 steps | 100, 200 | 38%, 38% | 2/2, 2/2 | 34, 34 | 69, 69 | 28, 28 | 200 |"
     )
     # Units that reach nothing above zero have no share.
-    assert anytime.shares(found, "memviz", "mean") == [(1.0, -0.25), (2.0, 0.25), (4.0, 1.0)]
+    assert curves.shares(found, "memviz", "mean") == [(1.0, -0.25), (2.0, 0.25), (4.0, 1.0)]
     found["memviz"][-1]["units"] = [unit(-1.0), unit(-1.0)]
-    assert anytime.share(found, "torch-lucent", "mean") is None
+    assert curves.share(found, "torch-lucent", "mean") is None
     (tmp_path / "anytime.json").write_text(json.dumps({"alexnet.conv4": result("alexnet.conv4"), "conv": result()}))
     monkeypatch.setattr("sys.argv", ["anytime.py", "--layers", "--out", str(tmp_path)])
     anytime.main()
