@@ -100,7 +100,7 @@ def _ranked(model: Model, paths: Sequence[Path], progress: bool | None) -> tuple
     layers = list(model.layers.watched())
     device = torch.device("cpu") if model.device.type == "mps" else model.device
     state = ScanState(TopK(sum(layer.channels for layer in layers), 1, device))
-    files = dict.fromkeys(paths)
+    files = dict.fromkeys(map(str, paths))
     with show_progress("Looking for silent units", len(files), "images", progress) as advance:
         scan(model, layers, files, range(len(files)), state, advance, 16, 2)
     if not state.ranking.count:

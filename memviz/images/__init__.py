@@ -1,8 +1,9 @@
 """Pictures: folders, decoding, streams of batches, sample photographs, and data sets with scores."""
 
+from memviz.images.archive import content_hash, state
 from memviz.images.decode import open_image
 from memviz.images.duplicates import near_duplicates
-from memviz.images.folder import list_images
+from memviz.images.folder import find_images, list_images
 from memviz.images.lamem import lamem, lamem_split
 from memviz.images.memcat import memcat
 from memviz.images.samples import package_photos, sample_photos
@@ -15,6 +16,8 @@ __all__ = [
     "Failure",
     "Split",
     "check_readable",
+    "content_hash",
+    "find_images",
     "lamem",
     "lamem_split",
     "list_images",
@@ -26,5 +29,6 @@ __all__ = [
     "read_csv",
     "sample_photos",
     "split",
+    "state",
     "stream",
 ]

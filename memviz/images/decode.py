@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import re
+import stat
 import threading
 import warnings
 from collections.abc import Iterator
@@ -18,14 +19,13 @@ from PIL import Image, UnidentifiedImageError
 
 from memviz.errors import ImageError
 from memviz.files import MISNAMED, utf8_name
+from memviz.images.archive import member, read_member
+from memviz.images.formats import formats
 
 # The size at which Pillow itself refuses a file (twice its MAX_IMAGE_PIXELS): 0.7 GB once decoded.
 MAX_PIXELS = 178_956_970
 # Pillow keeps an address for each row: of a picture of 1 x 100,000,000 pixels they take another 0.8 GB.
 MAX_SIDE = 1_000_000
-
-# Only formats that Pillow decodes itself: its EPS and WMF plugins start other programs.
-FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
 
 # EXIF 2.3, tag Orientation: the transposition that makes the stored picture upright.
 ORIENTATION = 0x0112
@@ -41,7 +41,7 @@ UPRIGHT = {
 
 
 def open_image(path: str | os.PathLike[str], sha256: str | None = None) -> Image.Image:
-    """Reads a picture file as an upright 8-bit RGB image, loaded and closed.
+    """Reads a picture file, or one in a tar archive, as an upright 8-bit RGB image, loaded and closed.
 
     EXIF rotation is applied; grayscale, palette and CMYK become RGB; 16 bits are scaled to 8 (65535 to 255);
     transparency is laid over white; an animation gives its first frame. Safe to call from several threads.
@@ -76,18 +76,25 @@ def open_image(path: str | os.PathLike[str], sha256: str | None = None) -> Image
 def _load(path: Path, sha256: str | None) -> Image.Image:
     if utf8_name(path) != str(path):
         raise ImageError(MISNAMED)  # no table, JSON or CSV file could name it
-    if path.is_dir():
-        raise ImageError("a folder, not a picture file")
-    if path.exists() and not path.is_file():
-        raise ImageError("not a regular file")  # opening a pipe would block
-    if path.stat().st_size == 0:
+    content: bytes | None = None
+    try:
+        about = path.stat()
+    except OSError:
+        if (place := member(str(path))) is None:
+            raise
+        content = read_member(place)
+    else:
+        if stat.S_ISDIR(about.st_mode):
+            raise ImageError("a folder, not a picture file")
+        if not stat.S_ISREG(about.st_mode):
+            raise ImageError("not a regular file")  # opening a pipe would block
+        if sha256 is not None:
+            content = path.read_bytes()
+    if (about.st_size if content is None else len(content)) == 0:
         raise ImageError("an empty file")
-    source: Path | io.BytesIO = path
-    if sha256 is not None:
-        content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest() != sha256:
-            raise ImageError("its contents were changed meanwhile")
-        source = io.BytesIO(content)
+    if sha256 is not None and hashlib.sha256(content or b"").hexdigest() != sha256:
+        raise ImageError("its contents were changed meanwhile")
+    source = path if content is None else io.BytesIO(content)
     with Image.open(source, formats=formats()) as image:
         if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
             limit = f"{MAX_PIXELS:,} pixels, {MAX_SIDE:,} on a side"
@@ -119,12 +126,6 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
     # A copy where the file is RGB already, since `image` is closed.
     return image.convert("RGB")
-
-
-def formats() -> list[str]:
-    """Pillow's names of the formats that `open_image` reads."""
-    Image.init()
-    return [name for name in FORMATS if name in Image.OPEN]  # AVIF is not in every build
 
 
 _muting = threading.Lock()

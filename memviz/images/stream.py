@@ -32,8 +32,8 @@ class Failure:
 class Batch:
     """The pictures of the next `batch_size` files, and failures for those that could not be read.
 
-    `indices` (N,) int64: each picture's index in the list of paths; `pictures` (N, 3, H, W), or (0, 3, 0, 0)
-    where every file failed; `sizes`: (width, height) of each upright photograph in its own pixels.
+    `indices` (N,) int64: each picture's index in the list of paths; `pictures` (N, ...) as they were prepared, or
+    (0, 3, 0, 0) where every file failed; `sizes`: (width, height) of each upright photograph in its own pixels.
     """
 
     indices: Tensor
@@ -52,8 +52,8 @@ def stream(
 ) -> Generator[Batch, None, None]:
     """Yields the pictures of `paths[start:]` in order, `batch_size` files a batch, two batches ahead.
 
-    `prepare` turns an RGB photograph into a tensor (3, H, W), like `InputSpec.from_pil`, or (crops, 3, H, W), as
-    `InputSpec.crops_from_pil`, which then adds an axis to the batch; it runs in `workers` threads.
+    `prepare` turns an RGB photograph into a tensor, like `InputSpec.from_pil`, of which a batch is stacked; it runs in
+    `workers` threads.
     A file that cannot be read, or for which `prepare` raises `ImageError` or `MemoryError`, is in the batch's
     `failures`; any other exception of `prepare` is raised here. The threads end with the iteration, also when it
     ends by an exception or Ctrl-C, or by `close()`.
@@ -73,9 +73,9 @@ def stream(
     for name, value, least in (("batch_size", batch_size, 1), ("workers", workers, 1), ("start", start, 0)):
         if value < least:
             raise ImageError(f"{name}={value} is not possible: give {least} or more.")
-    known = hashes or [None] * len(paths)
-    files = [(Path(path), sha256) for path, sha256 in zip(paths, known, strict=True)]
-    return _read_batches(files, prepare, batch_size, workers, start)
+    if hashes is not None and len(hashes) != len(paths):
+        raise ImageError(f"{len(hashes)} hashes were given for {len(paths)} files: give one for each, or None.")
+    return _read_batches(paths, hashes, prepare, batch_size, workers, start)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,19 +86,23 @@ class _Prepared:
 
 
 def _read_batches(
-    files: list[tuple[Path, str | None]],
+    paths: Sequence[str | Path],
+    hashes: Sequence[str | None] | None,
     prepare: Callable[[Image.Image], Tensor],
     batch_size: int,
     workers: int,
     start: int,
 ) -> Generator[Batch, None, None]:
+    def read(index: int) -> _Prepared | Failure:
+        return _read_picture(index, Path(paths[index]), hashes[index] if hashes else None, prepare)
+
     # Not torch's DataLoader: it draws from the global random generator.
     pool = ThreadPoolExecutor(workers, thread_name_prefix="memviz-images")
     ahead: deque[list[Future[_Prepared | Failure]]] = deque()
     try:
-        for first in range(start, len(files), batch_size):
-            indices = range(first, min(first + batch_size, len(files)))
-            ahead.append([pool.submit(_read_picture, index, *files[index], prepare) for index in indices])
+        for first in range(start, len(paths), batch_size):
+            indices = range(first, min(first + batch_size, len(paths)))
+            ahead.append([pool.submit(read, index) for index in indices])
             if len(ahead) > PREFETCH:
                 yield _make_batch(ahead.popleft())
         while ahead:

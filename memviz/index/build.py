@@ -6,19 +6,19 @@ import os
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import torch
 
 from memviz.artefacts import LOCK, MANIFEST, Manifest, check_folder, claim, heal, locked, partial_folder, publish
 from memviz.errors import ImageError, LayerError, StoreError
-from memviz.files import MISNAMED
 from memviz.index.photographs import Photographs, originals
 from memviz.index.query import Index, load_index
+from memviz.index.rows import Rows
 from memviz.index.scan import ScanState, scan
 from memviz.index.store import FILES, FORMAT, KIND, IndexConfig, IndexResult, positive, write_tables
 from memviz.index.topk import TopK
@@ -148,7 +148,7 @@ def _make(
     with show_progress("Reading", len(photographs.paths), "files", progress) as advance:
         hashes = photographs.contents(workers, advance)
     first = originals(hashes)
-    scanned = [place for place in sorted(set(first)) if place not in photographs.misnamed]
+    scanned = [place for place, one in enumerate(first) if place == one and place not in photographs.misnamed]
     files = {photographs.paths[place]: hashes[place] for place in scanned}
     # Apple's GPUs lack the 64-bit floating point numbers in which means are taken.
     device = torch.device("cpu") if model.device.type == "mps" else model.device
@@ -161,19 +161,19 @@ def _make(
         report = _saving(state, saved, advance)
         scan(model, config.layers, files, range(len(files)), state, report, batch_size, workers)
 
-    columns = _columns(photographs, hashes, first, {place: number for number, place in enumerate(scanned)}, state)
-    unreadable = {name: error for name, error in zip(columns["path"], columns["error"], strict=True) if error}
+    rows = Rows(photographs, hashes, np.array(first), np.array(scanned), state)
+    unreadable = rows.unreadable()
     if len(unreadable) == len(first):
         shutil.rmtree(partial)
-        raise ImageError(f"None of the {len(first)} photographs can be read: {_named(unreadable)}.")
+        raise ImageError(f"None of the {len(first)} photographs can be read: {rows.named(unreadable)}.")
     if unreadable:
         warnings.warn(
             f"{len(unreadable)} of {len(first)} photographs cannot be read and were left out of the index: "
-            f"{_named(unreadable)}.",
+            f"{rows.named(unreadable)}.",
             stacklevel=3,
         )
-    write_tables(partial, columns, config.layers, state.ranking, scanned)
-    copies = sum(name is not None for name in columns["copy_of"])
+    write_tables(partial, rows.parts(), config.layers, state.ranking, scanned)
+    copies = rows.copies(unreadable)
     return IndexResult(len(first) - len(unreadable) - copies, len(unreadable), copies, str(photographs.root))
 
 
@@ -189,37 +189,3 @@ def _saving(state: ScanState, path: Path, advance: Advance) -> Callable[[int], N
         advance(count)
 
     return report
-
-
-def _columns(
-    photographs: Photographs, hashes: list[str | None], first: list[int], numbers: Mapping[int, int], state: ScanState
-) -> dict[str, list[Any]]:
-    """The columns of `images.parquet`.
-
-    Args:
-        photographs: all files.
-        hashes, first: of each its SHA-256, and the first file with the same bytes.
-        numbers: of the scanned ones, by which `state` knows them.
-        state: of the finished pass.
-    """
-    known = [numbers.get(place) for place in first]
-    errors = [MISNAMED if number is None else state.errors.get(number) for number in known]
-    sizes = [(None, None) if number is None else state.sizes.get(number, (None, None)) for number in known]
-    return {
-        "path": list(photographs.names),
-        "width": [size[0] for size in sizes],
-        "height": [size[1] for size in sizes],
-        "prediction": [None if number is None else state.predictions.get(number) for number in known],
-        "error": errors,
-        "sha256": hashes,
-        "copy_of": [
-            None if error or original == place else photographs.names[original]
-            for place, (original, error) in enumerate(zip(first, errors, strict=True))
-        ],
-    }
-
-
-def _named(errors: Mapping[str, str]) -> str:
-    """The first five unreadable photographs and why, and how many more there are."""
-    few = "; ".join(f"{name} ({reason})" for name, reason in list(errors.items())[:5])
-    return f"{few}; and {len(errors) - 5} more" if len(errors) > 5 else few

@@ -3,33 +3,34 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from json.encoder import encode_basestring_ascii
 from pathlib import Path
 
 from memviz.errors import ImageError
-from memviz.files import MISNAMED, sha256, utf8_name
-from memviz.images import list_images
+from memviz.files import MISNAMED, utf8_name
+from memviz.images import content_hash, find_images, state
 from memviz.progress import Advance
+
+# Files that a thread hashes before it takes others: handing over one by one takes longer than hashing it.
+SHARE = 64
 
 
 @dataclass(frozen=True)
 class Photographs:
-    """Files in the order in which they were given.
+    """Files in the order in which they were given, as text: a `Path` takes five times the memory.
 
     Attributes:
         root: the folder in which all of them lie.
         paths: absolute.
-        names: relative to `root`, with slashes; what is not UTF-8 in one is written as `\\xe9`.
-        misnamed: the places of those.
+        misnamed: the places of those whose names are not UTF-8.
     """
 
     root: Path
-    paths: tuple[Path, ...]
-    names: tuple[str, ...]
+    paths: tuple[str, ...]
     misnamed: frozenset[int]
 
     @classmethod
@@ -39,25 +40,31 @@ class Photographs:
         Raises:
             ImageError: there is none, or the folder in which they lie has a name that is not UTF-8.
         """
-        paths = tuple(Path(os.path.abspath(path)) for path in list_images(sources))
-        root = Path(os.path.commonpath([path.parent for path in paths]))
-        if utf8_name(root) != str(root):
+        given = [sources] if isinstance(sources, str | Path) else sources
+        paths = tuple(find_images([os.path.abspath(source) for source in given]))
+        # What the first and the last in the order of text share, all others share.
+        root = os.path.commonpath([os.path.dirname(path) for path in (min(paths), max(paths))])
+        if utf8_name(root) != root:
             raise ImageError(f"The photographs lie in {utf8_name(root)}: {MISNAMED}.")
-        names = [path.relative_to(root).as_posix() for path in paths]
-        shown = tuple(map(utf8_name, names))
-        misnamed = frozenset(place for place, name in enumerate(names) if name != shown[place])
-        return cls(root, paths, shown, misnamed)
+        misnamed = (place for place, path in enumerate(paths) if not path.isascii() and utf8_name(path) != path)
+        return cls(Path(root), paths, frozenset(misnamed))
+
+    def name(self, place: int) -> str:
+        """A photograph's name: relative to `root`, with slashes; what is not UTF-8 in it is written as `\\xe9`."""
+        name = self.paths[place][len(os.path.join(self.root, "")) :]
+        return (utf8_name(name) if place in self.misnamed else name).replace(os.sep, "/")
 
     def fingerprint(self) -> str:
         """SHA-256 of the photographs' names, sizes and times of change: no file is opened."""
         digest = hashlib.sha256()
-        for path, name in zip(self.paths, self.names, strict=True):
+        for place, path in enumerate(self.paths):
+            name = encode_basestring_ascii(self.name(place))
             try:
-                about = path.stat()
-                entry = [name, about.st_size, about.st_mtime_ns]
+                size, changed = state(path)
+                entry = f"[{name}, {size}, {changed}]"
             except OSError:  # a broken link, which the pass will report as unreadable
-                entry = [name, None, None]
-            digest.update(json.dumps(entry).encode())
+                entry = f"[{name}, null, null]"
+            digest.update(entry.encode())
         return digest.hexdigest()
 
     def contents(self, workers: int, advance: Advance) -> list[str | None]:
@@ -65,16 +72,19 @@ class Photographs:
 
         def content(place: int) -> str | None:
             try:
-                return None if place in self.misnamed or not self.paths[place].is_file() else sha256(self.paths[place])
+                return None if place in self.misnamed else content_hash(self.paths[place])
             except OSError:
                 return None
 
-        hashes = []
+        def contents(first: int) -> list[str | None]:
+            return [content(place) for place in range(first, min(first + SHARE, len(self.paths)))]
+
+        hashes: list[str | None] = []
         pool = ThreadPoolExecutor(workers, thread_name_prefix="memviz-hashes")
         try:
-            for found in pool.map(content, range(len(self.paths))):
-                hashes.append(found)
-                advance()
+            for found in pool.map(contents, range(0, len(self.paths), SHARE)):
+                hashes += found
+                advance(len(found))
         finally:
             pool.shutdown(cancel_futures=True)
         return hashes

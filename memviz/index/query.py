@@ -14,8 +14,7 @@ from PIL import Image
 
 from memviz.artefacts import MANIFEST, partial_folder
 from memviz.errors import ImageError, ModelError, StoreError
-from memviz.files import sha256
-from memviz.images import open_image
+from memviz.images import content_hash, open_image
 from memviz.index.crops import crop, seen_box
 from memviz.index.store import IMAGES, REBUILD, SIDES, STATS, TOP, check_columns, positive, read_manifest, read_rows
 from memviz.layers import Layer, LayerTable
@@ -173,7 +172,7 @@ class Index:
         row = self.images.iloc[image]
         path = self.photos / row["path"]
         try:
-            same = sha256(path) == row["sha256"]
+            same = content_hash(path) == row["sha256"]
             photo = open_image(path) if same else None
         except (OSError, ImageError) as error:
             reason = error if isinstance(error, ImageError) else f"{path}: {error.strerror}"

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import pickle
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -19,6 +24,9 @@ from memviz.images import Batch, stream
 from memviz.index.topk import BUFFER, TopK
 from memviz.layers import ChannelsLast, Layer, observe, private_copy
 from memviz.models import Model
+
+# What is kept of each photograph that was read, and its code in Python's `array`.
+READ = {"number": "q", "width": "i", "height": "i", "prediction": "d"}
 
 
 @dataclass
@@ -31,15 +39,14 @@ class ScanState:
     Attributes:
         ranking: of the units of all watched layers, one layer after the other.
         ranges: the photographs that were read or found unreadable, as (start, stop), sorted, with gaps between them.
-        predictions: the model's own score.
-        sizes: (width, height) of the upright photograph.
+        read: of the photographs that could be read, as they came, number, width and height when upright, and the
+            model's own score, in arrays: of each 24 bytes.
         errors: why a photograph could not be read.
     """
 
     ranking: TopK
     ranges: list[tuple[int, int]] = field(default_factory=list)
-    predictions: dict[int, float] = field(default_factory=dict)
-    sizes: dict[int, tuple[int, int]] = field(default_factory=dict)
+    read: dict[str, array[Any]] = field(default_factory=lambda: {name: array(code) for name, code in READ.items()})
     errors: dict[int, str] = field(default_factory=dict)
 
     @property
@@ -84,14 +91,25 @@ class ScanState:
         except StoreError:
             self.ranges = before
             raise
-        self.predictions |= other.predictions
-        self.sizes |= other.sizes
+        for name, values in self.read.items():
+            values.extend(other.read[name])
         self.errors |= other.errors
+
+    def rows(self, count: int) -> dict[str, NDArray[Any]]:
+        """Width, height and prediction of the first `count` photographs; 0 and NaN where there is none."""
+        numbers = np.asarray(self.read["number"])
+        found: dict[str, NDArray[Any]] = {}
+        for name, missing in (("width", 0), ("height", 0), ("prediction", np.nan)):
+            values = np.asarray(self.read[name])
+            found[name] = np.full(count, missing, dtype=values.dtype)
+            found[name][numbers] = values
+        return found
 
     def save(self, path: Path) -> None:
         """Writes the state, whole or not at all."""
         with replacing(path) as temporary:
-            torch.save(vars(self) | {"ranking": self.ranking.to_dict()}, temporary)
+            read = {name: torch.from_numpy(np.array(values)) for name, values in self.read.items()}
+            torch.save(vars(self) | {"ranking": self.ranking.to_dict(), "read": read}, temporary)
 
     @classmethod
     def load(cls, path: Path, device: torch.device | str = "cpu") -> ScanState:
@@ -102,7 +120,8 @@ class ScanState:
         """
         try:
             data = torch.load(path, weights_only=True)
-            return cls(**{**data, "ranking": TopK.from_dict(data["ranking"], device)})
+            read = {name: array(code, data["read"][name].numpy().tobytes()) for name, code in READ.items()}
+            return cls(**{**data, "ranking": TopK.from_dict(data["ranking"], device), "read": read})
         except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, LookupError, TypeError) as error:
             raise StoreError(f"{path} is damaged ({error}). Delete {path.parent} to begin anew.") from error
 
@@ -151,7 +170,7 @@ class Maxima:
         self.values[: len(values), units] = values
         self.positions[: len(values), units] = positions
 
-    def check(self, names: Sequence[Path]) -> None:
+    def check(self, names: Sequence[str | Path]) -> None:
         """Refuses activations that are not finite, since they have no rank.
 
         Args:
@@ -207,7 +226,7 @@ def _pooled(maps: Tensor) -> tuple[Tensor, Tensor]:
 def scan(
     model: Model,
     layers: Sequence[Layer],
-    files: Mapping[Path, str | None],
+    files: Mapping[str, str | None],
     photographs: range,
     state: ScanState,
     report: Callable[[int], None],
@@ -232,7 +251,7 @@ def scan(
     left = state.rest(photographs)
     chosen = list(files)[: photographs.stop]
     hashes = [files[path] for path in chosen]
-    batches = stream(chosen, model.inputs.crops_from_pil, batch_size, workers=workers, start=left.start, hashes=hashes)
+    batches = stream(chosen, model.inputs.pixels_from_pil, batch_size, workers=workers, start=left.start, hashes=hashes)
     private = private_copy(model.module)
     network = ChannelsLast(private)
     maxima = Maxima(layers, model.inputs.size, batch_size, model.device)
@@ -255,14 +274,15 @@ def scan(
 
 
 def _take(
-    model: Model, network: torch.nn.Module, batch: Batch, maxima: Maxima, names: list[Path], state: ScanState
+    model: Model, network: torch.nn.Module, batch: Batch, maxima: Maxima, names: Sequence[str], state: ScanState
 ) -> None:
     count = len(names)
     maxima.values.fill_(torch.nan)
-    outputs = model.run(network, batch.pictures)  # the maxima stay those of the last, the centre crop
+    outputs = model.run_pixels(network, batch.pictures)  # the maxima stay those of the last, the centre crop
     maxima.check(names)
     state.ranking.update(maxima.values[:count], maxima.positions[:count], batch.indices)
     numbers = batch.indices.tolist()
-    state.sizes |= dict(zip(numbers, batch.sizes, strict=True))
-    if model.target is not None:
-        state.predictions |= dict(zip(numbers, model.scores(outputs, count), strict=True))
+    state.read["number"].extend(numbers)
+    for name, values in zip(("width", "height"), zip(*batch.sizes, strict=True), strict=True):
+        state.read[name].extend(values)
+    state.read["prediction"].extend([math.nan] * count if model.target is None else model.scores(outputs, count))

@@ -130,7 +130,7 @@ def schemas() -> dict[str, pa.Schema]:
 
 def write_tables(
     folder: Path,
-    images: Mapping[str, Sequence[Any]],
+    images: Iterable[Mapping[str, Any]],
     layers: Sequence[Layer],
     ranking: TopK,
     numbers: Sequence[int] | None = None,
@@ -139,13 +139,12 @@ def write_tables(
 
     Args:
         folder: that exists.
-        images: the columns of `images.parquet` but for `image`, None where there is nothing.
+        images: the columns of `images.parquet`, None where there is nothing, in parts of some rows.
         layers: the watched layers; their units lie in `ranking` one layer after the other.
         ranking: positions are `y * width + x`.
         numbers: the row in `images` of each image of `ranking`; None where they are the same.
     """
-    count = len(images["path"])
-    _write(folder / IMAGES, [{"image": np.arange(count), **images}])
+    _write(folder / IMAGES, images)
     starts = np.cumsum([0, *(layer.channels for layer in layers)])
     parts = [(layer, slice(start, start + layer.channels)) for layer, start in zip(layers, starts[:-1], strict=True)]
     top, bottom = ([tensor.cpu().numpy() for tensor in side] for side in (ranking.top(), ranking.bottom()))

@@ -119,14 +119,44 @@ class InputSpec:
         Raises `ImageError` for an image that is not RGB.
         """
         corner = self.centre_corner(self._size_after_resize(image.size))
-        return torch.from_numpy(self._cut_crops(image, [corner])[0])
+        return torch.from_numpy(self._to_array(self._cut_crops(image, [corner])[0], corner))
 
     def crops_from_pil(self, image: Image.Image) -> Tensor:
         """All crops (crops, 3, H, W) of an RGB photograph; the first is that of `from_pil`."""
         if self.crops == "centre":
             return self.from_pil(image)[None]
-        crops = self._cut_crops(image, self._crop_corners(self._size_after_resize(image.size)))
+        corners = self._crop_corners(self._size_after_resize(image.size))
+        crops = list(map(self._to_array, self._cut_crops(image, corners), corners))
         return torch.from_numpy(np.stack([*crops, *(crop[:, :, ::-1] for crop in crops)]))
+
+    def pixels_from_pil(self, image: Image.Image) -> Tensor:
+        """The crops of an RGB photograph as 8-bit pixels (1 or 5, H, W, 3), of which `from_pixels` makes inputs.
+
+        A fourth of the bytes of inputs, in the order in which a network wants them: a batch is normalized at once, and
+        on its device.
+        """
+        corners = self._crop_corners(self._size_after_resize(image.size))[: 1 if self.crops == "centre" else None]
+        return torch.from_numpy(np.stack([np.asarray(crop) for crop in self._cut_crops(image, corners)]))
+
+    def from_pixels(self, pixels: Tensor, crop: int = 0) -> Tensor:
+        """A crop (N, 3, H, W) float32 of each of N photographs, by its place in `crops_from_pil`, bit by bit the same.
+
+        Args:
+            pixels: (N, 1 or 5, H, W, 3) uint8, of `pixels_from_pil`.
+            crop: 0, the centre, to 9; from 5 on they are mirror images.
+
+        Example:
+            >>> spec, photograph = InputSpec(size=(2, 2), scale=255.0), Image.new("RGB", (2, 2), (10, 20, 30))
+            >>> spec.from_pixels(spec.pixels_from_pil(photograph)[None])[0, :, 0, 0]
+            tensor([10., 20., 30.])
+        """
+        mirrored, place = divmod(crop, pixels.shape[1])
+        found = pixels[:, place].permute(0, 3, 1, 2).float()
+        # By a tensor: on a GPU, torch multiplies by the rounded reciprocal of a number instead.
+        found = found / found.new_tensor(255)
+        # Where a crop lies matters to a mean image alone, which goes with one size of resized photographs.
+        found = self._normalize(found, self._crop_corners(self._size_after_resize(self.size))[place])
+        return found.flip(-1) if mirrored else found
 
     def from_tensor(self, pictures: Tensor, resize: bool = True) -> Tensor:
         """The network's input (N, 3, H, W) of RGB `pictures` (N, 3, h, w) in [0, 1], differentiably.
@@ -165,19 +195,17 @@ class InputSpec:
         x, y = photo_size[0] / width, photo_size[1] / height
         return ((box[0] + left) * x, (box[1] + top) * y, (box[2] + left) * x, (box[3] + top) * y)
 
-    def _cut_crops(self, image: Image.Image, corners: list[Size]) -> list[Array]:
-        """The crops (3, H, W) at these (left, top) of the resized photograph."""
+    def _cut_crops(self, image: Image.Image, corners: list[Size]) -> list[Image.Image]:
+        """The crops of `size` at these (left, top) of the resized photograph."""
         if image.mode != "RGB":
             raise ImageError(f"An image of mode {image.mode} was given: read it with open_image, which gives RGB.")
         resized = self._size_after_resize(image.size)
         if resized != image.size:
             if math.prod(resized) > MAX_RESIZED:
-                return [self._to_array(self._resize_crop(image, corner), corner) for corner in corners]
+                return [self._resize_crop(image, corner) for corner in corners]
             image = image.resize(resized, Image.Resampling.BILINEAR)
         height, width = self.size
-        return [
-            self._to_array(image.crop((left, top, left + width, top + height)), (left, top)) for left, top in corners
-        ]
+        return [image.crop((left, top, left + width, top + height)) for left, top in corners]
 
     def _resize_crop(self, image: Image.Image, corner: Size) -> Image.Image:
         """The crop at (left, top) of the resized photograph, of which no more is made.

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from memviz.errors import ModelError
 from memviz.files import utf8_name
-from memviz.images import list_images, stream
+from memviz.images import find_images, stream
 from memviz.layers import ChannelsLast, LayerTable, check_uncompiled, evaluating, layer_table, private_copy
 from memviz.models.inputs import InputSpec
 from memviz.models.score_spec import IDENTITY, ScoreSpec
@@ -109,6 +109,12 @@ class Model:
         """
         return [network(crops[:, crop].to(self.device, self.dtype)) for crop in reversed(range(crops.shape[1]))]
 
+    def run_pixels(self, network: nn.Module, pixels: Tensor) -> list[object]:
+        """What `run` gives, of photographs as `InputSpec.pixels_from_pil` makes them, (N, 1 or 5, H, W, 3) uint8."""
+        pixels = pixels.to(self.device)
+        crops = 1 if self.inputs.crops == "centre" else 10
+        return [network(self.inputs.from_pixels(pixels, crop).to(self.dtype)) for crop in reversed(range(crops))]
+
     def scores(self, outputs: Sequence[object], count: int) -> list[float]:
         """The scores of `count` pictures from what `run` gave; `ModelError` if that is not one number a picture."""
         scores: list[float] = self.score_spec(self.numbers(outputs, count)).tolist()
@@ -167,17 +173,17 @@ class Model:
         progress: bool | None = None,
     ) -> Iterator[list[Scored]]:
         """Scores photographs as `score` does, and yields the results of one batch after the other."""
-        paths = list_images(sources)
+        paths = find_images(sources)
         network = ChannelsLast(private_copy(self.module))
-        batches = stream(paths, self.inputs.crops_from_pil, batch_size, workers=workers)
+        batches = stream(paths, self.inputs.pixels_from_pil, batch_size, workers=workers)
         with closing(batches), show_progress("Scoring", len(paths), "images", progress) as advance:
             for batch in batches:
                 found = {failure.index: Scored(str(failure.path), None, failure.reason) for failure in batch.failures}
                 if len(batch.indices):
                     with torch.inference_mode():  # not around the yield: the caller's code would run in it
-                        scores = self.scores(self.run(network, batch.pictures), len(batch.indices))
+                        scores = self.scores(self.run_pixels(network, batch.pictures), len(batch.indices))
                     for index, score in zip(batch.indices.tolist(), scores, strict=True):
-                        found[index] = Scored(str(paths[index]), score)
+                        found[index] = Scored(paths[index], score)
                 yield [found[index] for index in sorted(found)]
                 advance(len(found))
 

@@ -15,7 +15,7 @@ import msgspec
 
 from memviz.artefacts import Manifest, claim, locked, partial_folder
 from memviz.files import check_file, replacing
-from memviz.images import list_images
+from memviz.images import find_images, state
 from memviz.models.model import Model, Scored, score_table, warn_unreadable
 
 if TYPE_CHECKING:
@@ -49,15 +49,16 @@ def score_to_csv(
         >>> score_to_csv(memviz.load_model("resmem"), "photos/", "scores.csv")  # doctest: +SKIP
     """
     check_file(out)
-    out, paths = Path(out), [Path(os.path.abspath(path)) for path in list_images(sources)]
+    given = [sources] if isinstance(sources, str | Path) else sources
+    out, paths = Path(out), find_images([os.path.abspath(source) for source in given])
     # Before anything is read: a file that is changed later is scored again.
-    states = {str(path): _read_state(path) for path in paths}
+    states = {path: _read_state(path) for path in paths}
     partial = partial_folder(out)
     config = {"score_spec": model.score_spec.to_dict(), "target": model.target}
     claim(partial, Manifest(KIND, FORMAT, model.name, model.fingerprint(), model.inputs.to_dict(), config))
     with locked(partial):
         found = {
-            path: Scored(path, score) for path, score, state in _read_rows(partial / ROWS) if states.get(path) == state
+            path: Scored(path, score) for path, score, known in _read_rows(partial / ROWS) if states.get(path) == known
         }
         left = [path for path in states if path not in found]
         try:
@@ -77,12 +78,11 @@ def score_to_csv(
     return table
 
 
-def _read_state(path: Path) -> list[int] | None:
+def _read_state(path: str) -> list[int] | None:
     try:
-        about = path.stat()
+        return [*state(path)]
     except OSError:  # reported as unreadable when its turn comes
         return None
-    return [about.st_size, about.st_mtime_ns]
 
 
 def _read_rows(path: Path) -> list[tuple[str, float, list[int]]]:

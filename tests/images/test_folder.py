@@ -3,7 +3,7 @@ import os
 import pytest
 
 from memviz.errors import ImageError
-from memviz.images import list_images
+from memviz.images import find_images, list_images
 
 
 def touch(path):
@@ -58,6 +58,44 @@ def test_linked_folders_are_followed_and_circles_end(tmp_path):
     os.symlink(tmp_path / "elsewhere", tmp_path / "photos/linked")
     os.symlink(tmp_path / "photos", tmp_path / "elsewhere/back")
     assert names(list_images(tmp_path / "photos"), tmp_path) == ["photos/linked/a.jpg"]
+
+
+def test_order_is_by_folder_and_not_by_text(tmp_path):
+    for name in ("a-b/c.jpg", "a/z.jpg", "a.jpg", "a/b/c.jpg", "a/b.jpg"):
+        touch(tmp_path / name)
+    listed = names(list_images(tmp_path), tmp_path)
+    assert listed == ["a/b/c.jpg", "a/b.jpg", "a/z.jpg", "a-b/c.jpg", "a.jpg"]
+    assert [tmp_path / name for name in listed] == sorted(tmp_path.rglob("*.jpg"))
+    assert [str(tmp_path / name) for name in listed] == find_images(tmp_path)
+
+
+def test_no_file_of_a_folder_is_looked_at(tmp_path, monkeypatch):
+    touch(tmp_path / "deeper/a.jpg"), touch(tmp_path / "b.jpg")
+    looked, stat = [], os.stat
+    monkeypatch.setattr(os, "stat", lambda path, *args, **options: looked.append(path) or stat(path, *args, **options))
+    assert len(find_images(tmp_path)) == 2
+    assert set(map(str, looked)) == {str(tmp_path), str(tmp_path / "deeper")}
+
+
+def test_links_to_nothing_and_to_themselves_are_files(tmp_path):
+    os.symlink(tmp_path / "nowhere", tmp_path / "a.jpg")
+    os.symlink("b.jpg", tmp_path / "b.jpg")
+    os.symlink("c", tmp_path / "c")
+    assert names(list_images(tmp_path), tmp_path) == ["a.jpg", "b.jpg"]
+
+
+def test_a_folder_that_cannot_be_read_or_vanishes_is_named(tmp_path, monkeypatch):
+    touch(tmp_path / "a.jpg"), touch(tmp_path / "closed/b.jpg")
+    scandir = os.scandir
+
+    def closed(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    with pytest.raises(ImageError, match="closed cannot be read: Permission denied"):
+        list_images(tmp_path)
 
 
 def test_missing_and_empty_sources_say_so(tmp_path):

@@ -27,9 +27,9 @@ def interrupted(model, photos, out, monkeypatch, after=9, **options):
             raise KeyboardInterrupt
         return original(spec, image)
 
-    original = InputSpec.from_pil
+    original = InputSpec.pixels_from_pil
     with monkeypatch.context() as patch:
-        patch.setattr(InputSpec, "from_pil", prepare)
+        patch.setattr(InputSpec, "pixels_from_pil", prepare)
         with pytest.raises(KeyboardInterrupt):
             build_index(model, photos, out=out, batch_size=2, workers=1, **options)
     assert not out.exists()
@@ -41,8 +41,10 @@ def test_interrupted_scan_continues_to_the_same_index(model, photos, tmp_path, m
     with pytest.raises(StoreError, match="interrupted"):
         load_index(tmp_path / "index")
     decoded = []
-    original = InputSpec.from_pil
-    monkeypatch.setattr(InputSpec, "from_pil", lambda spec, image: decoded.append(image) or original(spec, image))
+    original = InputSpec.pixels_from_pil
+    monkeypatch.setattr(
+        InputSpec, "pixels_from_pil", lambda spec, image: decoded.append(image) or original(spec, image)
+    )
     build_index(model, photos, out=tmp_path / "index", batch_size=2, k=4)
     assert len(decoded) < 20
     assert same(tmp_path / "whole", tmp_path / "index")
@@ -57,11 +59,11 @@ from memviz.index import build, build_index, scan
 from memviz.models import InputSpec, wrap
 build.SAVE_EVERY_SECONDS, scan.BUFFER = 0.0, 4
 spec = InputSpec(size=(SIDE, SIDE), resize=28)
-original = InputSpec.from_pil
+original = InputSpec.pixels_from_pil
 def slow(self, image):
     time.sleep(0.1)
     return original(self, image)
-InputSpec.from_pil = slow
+InputSpec.pixels_from_pil = slow
 model = wrap(Tiny(), spec, name="tiny", target="memorability")
 build_index(model, {photos!r}, out={out!r}, k=4, batch_size=2, workers=1)
 """

@@ -2,6 +2,7 @@ import random
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tiny import Viewed
@@ -52,7 +53,7 @@ def test_a_network_that_flattens_by_view_is_watched(model, photos):
     rows, columns = viewed.layers["conv"].interior(model.inputs.size)
     peaks = torch.cat([maps["conv"][:, :, rows, columns].amax((2, 3)), maps["fc"]], dim=1)
     torch.testing.assert_close(state.ranking.top().values[:, 0], peaks.amax(dim=0))
-    assert list(state.predictions.values()) == pytest.approx(maps["fc"].flatten().tolist(), abs=1e-6)
+    assert list(state.read["prediction"]) == pytest.approx(maps["fc"].flatten().tolist(), abs=1e-6)
 
 
 def run(model, photos, names, batch_size, photographs=None, state=None):
@@ -60,7 +61,7 @@ def run(model, photos, names, batch_size, photographs=None, state=None):
     state = state or empty(model, names)
     layers = [model.layers[name] for name in names]
     photographs = photographs or range(len(paths))
-    scan(model, layers, dict.fromkeys(paths), photographs, state, lambda count: None, batch_size, workers=2)
+    scan(model, layers, dict.fromkeys(map(str, paths)), photographs, state, lambda count: None, batch_size, workers=2)
     return state
 
 
@@ -88,9 +89,10 @@ def test_finds_what_a_plain_forward_pass_gives(model, photos, batch_size):
         expected = (sign * values.T).sort(dim=1, descending=True).values[:, :4] * sign
         torch.testing.assert_close(ranking.values, expected)
         torch.testing.assert_close(values.T.gather(1, ranking.images), expected)
-    found = torch.tensor([state.predictions[image] for image in range(21)])
+    rows = state.rows(21)
+    found = torch.tensor(rows["prediction"], dtype=torch.float32)
     torch.testing.assert_close(found, scores.flatten())
-    assert state.sizes == {number: open_image(path).size for number, path in enumerate(paths)}
+    assert list(zip(rows["width"], rows["height"], strict=True)) == [open_image(path).size for path in paths]
     assert state.done == 21
     assert not state.errors
     assert (state.ranking.top().values[:7] < 0).all()
@@ -160,7 +162,8 @@ def test_shards_merge_to_the_single_pass_in_any_order(model, photos, tmp_path, c
     torch.testing.assert_close(merged.ranking.mean(), whole.ranking.mean(), rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(merged.ranking.std(), whole.ranking.std(), rtol=1e-12, atol=1e-12)
     assert (merged.ranges, merged.errors.keys()) == (whole.ranges, whole.errors.keys()) == ([(0, 21)], {2})
-    assert (merged.sizes, merged.predictions) == (whole.sizes, whole.predictions)
+    for one, other in zip(merged.rows(21).values(), whole.rows(21).values(), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_photographs_are_not_counted_twice(model, photos):

@@ -185,10 +185,9 @@ def test_types_on_disk(index):
 
 def test_reads_one_layer_of_many(tmp_path, monkeypatch):
     layers = [Layer(f"layer{n}", "Conv2d", 4, 2, 2, None, None, None, None, False) for n in range(5)]
-    no_images = {name: [] for name in ("path", "width", "height", "prediction", "error", "sha256", "copy_of")}
     state = TopK(20, 3)
     state.update(torch.rand(3, 20), torch.zeros(3, 20, dtype=torch.int32), torch.arange(3))
-    write_tables(tmp_path, no_images, layers, state)
+    write_tables(tmp_path, [], layers, state)
     read = []
     original = pq.ParquetFile.read_row_groups
 

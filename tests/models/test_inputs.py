@@ -195,6 +195,22 @@ def test_ten_crops_are_those_of_caffes_matlab_demo(photo):
     torch.testing.assert_close(made, torch.tensor(np.stack(crops)), atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("given", [*SPECS.values(), TEN, replace(IMAGENET, crops="ten")], ids=str)
+def test_inputs_of_8_bit_pixels_are_those_of_photographs_bit_by_bit(given, photo):
+    photographs = [photo, photo.transpose(Image.Transpose.ROTATE_90)]
+    pixels = torch.stack([given.pixels_from_pil(each) for each in photographs])
+    assert pixels.dtype == torch.uint8
+    for crop in range(10 if given.crops == "ten" else 1):
+        wanted = torch.stack([given.crops_from_pil(each)[crop] for each in photographs])
+        assert torch.equal(given.from_pixels(pixels, crop), wanted)
+
+
+def test_every_8_bit_value_is_divided_and_not_multiplied_by_a_reciprocal():
+    ramp = Image.fromarray(np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3))
+    spec = replace(IMAGENET, size=(16, 16), resize=None)
+    assert torch.equal(spec.from_pixels(spec.pixels_from_pil(ramp)[None])[0], spec.from_pil(ramp))
+
+
 @pytest.mark.parametrize("given", [TEN, replace(IMAGENET, crops="ten"), RESMEM, IMAGENET], ids=str)
 def test_crops_of_tensors_are_those_of_photographs(given, photo):
     made, reference = given.crops_from_tensor(as_tensor(photo)), given.crops_from_pil(photo)

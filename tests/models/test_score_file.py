@@ -38,7 +38,7 @@ def photos(tmp_path):
 @pytest.fixture
 def stops(monkeypatch):
     """Lets passes fail after so many batches, and counts the photographs that they run."""
-    run, seen = Model.run, []
+    run, seen = Model.run_pixels, []
 
     class Stops:
         after = 2
@@ -50,7 +50,7 @@ def stops(monkeypatch):
         seen.extend(crops)
         return run(model, network, crops)
 
-    monkeypatch.setattr(Model, "run", counted)
+    monkeypatch.setattr(Model, "run_pixels", counted)
     return Stops
 
 
@@ -112,14 +112,14 @@ def test_what_another_model_began_is_refused(photos, tmp_path, stops):
 
 @pytest.mark.filterwarnings("ignore:1 unreadable")
 def test_one_photograph_that_takes_all_memory_does_not_end_the_pass(photos, tmp_path, monkeypatch):
-    crops = InputSpec.crops_from_pil
+    crops = InputSpec.pixels_from_pil
 
     def greedy(spec, image):
         if image.getpixel((0, 0)) == (51, 51, 51):
             raise MemoryError
         return crops(spec, image)
 
-    monkeypatch.setattr(InputSpec, "crops_from_pil", greedy)
+    monkeypatch.setattr(InputSpec, "pixels_from_pil", greedy)
     table = score_to_csv(brightness(), photos, tmp_path / "scores.csv")
     assert len(table) == 5
     assert table.attrs["unreadable"] == {f"{photos}/1.png": "too large for the memory that is free"}
