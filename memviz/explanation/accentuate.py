@@ -24,8 +24,8 @@ from memviz.artefacts import Manifest, check_folder, claim, inside, locked, read
 from memviz.errors import LayerError, RenderError
 from memviz.explanation.departure import Departure, Parameters
 from memviz.explanation.subject import Measurement, Subject, to_pil
-from memviz.files import replacing, sha256, utf8_name, write_json
-from memviz.images import open_image
+from memviz.files import replacing, utf8_name, write_json
+from memviz.images import content_hash, open_image
 from memviz.layers.unit import Unit, lies_in
 from memviz.models import Model
 from memviz.progress import progress as show_progress
@@ -230,7 +230,7 @@ def accentuate(
     picture = open_image(photograph)
     chosen = unit if isinstance(unit, Unit) or unit is None else Unit.parse(unit, model.layers)
     held = tuple(model.layers[address].address for address in config.hold) if config.hold else near_layers(model)
-    digest = sha256(photograph)
+    digest = content_hash(photograph)
     asked = {"direction": direction, "unit": None if chosen is None else str(chosen), **asdict(config)}
     manifest = Manifest(
         KIND,

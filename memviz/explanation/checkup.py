@@ -14,7 +14,7 @@ from memviz.explanation.effect import Effect, Effects, branch_effects, find_addr
 from memviz.explanation.measure import Reading
 from memviz.explanation.silent import SilentUnits, describe_silent, silent_units
 from memviz.files import replacing, write_json
-from memviz.images import list_images
+from memviz.images import list_images, state
 from memviz.index import Index
 from memviz.layers.unit import lies_in
 from memviz.layers.weights import LayerWeights, check_weights, finding, judgement
@@ -256,5 +256,5 @@ def _digest(photographs: Index | str | Path | Iterable[str | Path] | None) -> st
         return None
     if isinstance(photographs, Index):
         return str(photographs.config.photographs)
-    known = sorted((path.name, path.stat().st_size) for path in list_images(photographs))
+    known = sorted((path.name, state(path)[0]) for path in list_images(photographs))
     return hashlib.sha256(repr(known).encode()).hexdigest()

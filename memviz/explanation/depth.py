@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,8 @@ from memviz.explanation.partition import check_counts, held_out_errors
 from memviz.explanation.perceptual import Features, perceptual_features
 from memviz.explanation.responses import STATISTICS, Responses, Statistic, find_photographs, responses
 from memviz.explanation.twin import check_twin, random_twin
-from memviz.files import replacing, sha256
+from memviz.files import replacing
+from memviz.images import content_hash
 from memviz.index import Index
 from memviz.layers import Layer
 from memviz.models import Model
@@ -247,7 +248,10 @@ def _draw(index: Index, sample: int, seed: int) -> tuple[list[Path], list[str | 
 def _check_files(index: Index, paths: Sequence[Path], hashes: Sequence[str | None]) -> None:
     """Refuses photographs that are gone or changed, since several passes must read the same ones."""
     for path, known in zip(paths, hashes, strict=True):
-        if not path.is_file() or sha256(path) != known:
+        found: str | None = None
+        with suppress(OSError):
+            found = content_hash(path)
+        if found is None or found != known:
             raise StoreError(
                 f"{path} is gone, or is not the photograph that the index {index.path} ranks. Put the old one back, "
                 "build the index again, or say where the photographs lie now: load_index(folder, photos=...)."

@@ -12,6 +12,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -20,8 +21,8 @@ from memviz.errors import ImageError
 from memviz.explanation.choice import chosen_layers
 from memviz.explanation.explainer import Explainer
 from memviz.explanation.record import DATA, FORMAT, KIND, ExplainConfig, Explanation, load_explanation
-from memviz.files import sha256, utf8_name
-from memviz.images import list_images, open_image
+from memviz.files import utf8_name
+from memviz.images import content_hash, list_images, open_image
 from memviz.index import Index, load_index
 from memviz.models import Model
 from memviz.models.model import warn_unreadable
@@ -95,7 +96,9 @@ def explain(
     with show_progress("Explaining", len(paths), "photographs", progress) as advance:
         for path in paths:
             try:
-                digest = sha256(path) if path.is_file() else ""
+                digest = ""
+                with suppress(OSError):  # of what is no file, `open_image` says why
+                    digest = content_hash(path)
                 picture = open_image(path, digest or None)
             except (ImageError, OSError) as error:
                 unreadable[str(path)] = str(error).removeprefix(f"{utf8_name(path)}: ")

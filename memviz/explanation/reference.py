@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from memviz.errors import StoreError
-from memviz.files import sha256
-from memviz.images import open_image, package_photos
+from memviz.images import content_hash, open_image, package_photos
 from memviz.index import Index
 
 Source = Literal["index", "package", "blurred"]
@@ -79,7 +78,7 @@ class Candidates:
         """
         if index is None:
             paths = list(package_photos().items())
-            names, hashes = [name for name, _ in paths], [sha256(path) for _, path in paths]
+            names, hashes = [name for name, _ in paths], [content_hash(path) for _, path in paths]
             scores = np.full(len(paths), np.nan)
             read: Callable[[int], Image.Image] = lambda place: open_image(paths[place][1])  # noqa: E731
         else:

@@ -316,7 +316,7 @@ def load_index(path: str | os.PathLike[str], photos: str | os.PathLike[str] | No
             else "Build it with memviz.build_index or `memviz index MODEL PHOTOS --out FOLDER`."
         )
         raise StoreError(f"There is no index in {folder}. {hint}")
-    if photos is not None and not Path(photos).is_dir():
+    if photos is not None and not Path(photos).exists():  # an archive, too
         raise StoreError(f"There is no folder {photos}. Give the folder below which the photographs of {folder} lie.")
     index = Index(folder, None if photos is None else Path(photos))
     # A missing or damaged file is better noticed now than after an hour.

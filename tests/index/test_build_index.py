@@ -1,15 +1,17 @@
 import json
 import os
 import shutil
+import tarfile
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from indexes import save_often as save_often
 
 import memviz
 from memviz.errors import ImageError, LayerError, ModelError, StoreError
-from memviz.index import Index, build, build_index, load_index
+from memviz.index import Index, build, build_index, load_index, rows
 from memviz.index.photographs import Photographs
 from memviz.models import InputSpec, ScoreSpec, wrap
 
@@ -134,6 +136,55 @@ def test_several_sources_share_a_root(model, photos, tmp_path):
     assert index.photos == photos
     assert index.images["path"].tolist()[0] == "deeper/02.png"
     assert index.images["path"].tolist()[-1] == "00.png"
+
+
+def test_photographs_in_archives_are_indexed_and_found_again(model, photos, tmp_path):
+    shards = [tmp_path / f"{number}.tar" for number in range(2)]
+    for number, shard in enumerate(shards):
+        with tarfile.open(shard, "w") as tar:
+            for path in sorted(photos.rglob("*.png"))[number::2]:
+                tar.add(path, path.relative_to(photos).as_posix())
+    folder = build_index(model, photos, out=tmp_path / "folder", k=4)
+    packed = build_index(model, shards, out=tmp_path / "packed", k=4)
+    assert (packed.result.photographs, packed.result.copies, packed.photos) == (20, 1, tmp_path)
+    for one, other in zip(folder.crops("block:3"), packed.crops("block:3"), strict=True):
+        assert one.tobytes() == other.tobytes()
+    assert {path.partition("/")[2] for path in packed.top("first:0")["path"]} == set(folder.top("first:0")["path"])
+    scores = model.score(shards)
+    assert sorted(scores["memorability"]) == pytest.approx(sorted(model.score(photos)["memorability"]), abs=1e-6)
+    alone = build_index(model, shards[0], out=tmp_path / "alone", k=4)
+    moved = shards[0].rename(tmp_path / "moved.tar")
+    again = load_index(alone.path, photos=moved)
+    assert len(again.crops("block:0")) == 4
+    with pytest.raises(StoreError, match="cannot be read any more"):
+        alone.crops("block:0")
+    with moved.open("r+b") as file:
+        file.truncate(5000)
+    with pytest.raises(StoreError, match="truncated or damaged"):
+        again.crops("block:0")
+
+
+@pytest.mark.filterwarnings("ignore:1 of 21 photographs:UserWarning")
+def test_a_photograph_that_vanishes_during_the_pass_is_left_out(model, photos, tmp_path, monkeypatch):
+    contents = Photographs.contents
+
+    def vanishes(found, *arguments):
+        hashes = contents(found, *arguments)
+        (photos / "04.png").unlink()
+        return hashes
+
+    monkeypatch.setattr(Photographs, "contents", vanishes)
+    index = build_index(model, photos, out=tmp_path / "index", k=3)
+    errors = index.images.set_index("path")["error"].dropna()
+    assert errors.to_dict() == {"04.png": "No such file or directory"}
+
+
+def test_rows_of_photographs_are_written_in_parts(model, photos, tmp_path, monkeypatch):
+    whole = build_index(model, photos, out=tmp_path / "whole", k=3).images
+    monkeypatch.setattr(rows, "PART", 4)
+    parts = build_index(model, photos, out=tmp_path / "parts", k=3).images
+    assert parts.equals(whole)
+    assert pq.ParquetFile(tmp_path / "parts/images.parquet").num_row_groups == 6
 
 
 def test_bad_requests_say_what_is_valid(model, photos, tmp_path):
