@@ -7,10 +7,10 @@ mean and peak over interior positions; of a peer's picture, what serves it best 
 snapshots. memviz draws the units anew with each number of steps. Its seconds are those of a picture among them, without
 what is paid once a layer (copying, tracing and folding the network), which is given apart.
 
-A peer's pictures are drawn on the network up to the layer, since its own steps would take hours, and kept in
-`peers.json`. Its seconds are the median of some of its steps on the whole network, which it runs at each, taken in
-turns with memviz's runs, times their number; `--timed 511 --turns 1` times all of lucent's. Writes `anytime.json`,
-`.png` and `.pdf`, and prints tables.
+A peer's pictures are drawn on the network up to the layer, since its own steps would take hours, and kept. Its seconds
+are the median of some of its steps on the whole network, which it runs at each, taken in turns with memviz's runs,
+times their number; `--timed 511 --turns 1` times all of lucent's. Writes a file a layer, all pictures, `anytime.png`
+and `.pdf`, and prints tables.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from memviz.layers import ChannelsLast, private_copy, truncate
 from memviz.layers.unit import Unit
 from memviz.rendering import RenderConfig
 from memviz.rendering.engine import Engine
-from memviz.rendering.measure import measure
+from memviz.rendering.measure import measure, to_pil
 
 LAYERS = (
     "alexnet.conv2", "alexnet.conv4", "alexnet.conv5", "resnet.layer1.1", "resnet.layer2.3", "resnet.layer3.20"
@@ -72,45 +72,56 @@ def drawing() -> Iterator[list[Seconds]]:
         yield found
 
 
-def draw(model: memviz.Model, network: nn.Module, layer: str, units: Sequence[int], steps: int) -> dict[str, Any]:
-    """One run of memviz: seconds in all and a picture, and what the units make of their pictures."""
+def draw(
+    model: memviz.Model, network: nn.Module, layer: str, units: Sequence[int], steps: int
+) -> tuple[dict[str, Any], Tensor]:
+    """One run of memviz: seconds in all and a picture, what the units make of their pictures, and these."""
     start = Seconds.now()
     with drawing() as batches:
         renders = memviz.render(model, layer, units, config=RenderConfig(steps=steps), progress=False)
     whole = Seconds.now() - start
     drawn = {clock: sum(getattr(each, clock) for each in batches) for clock in ("wall", "cpu")}
-    return {
+    found = {
         "steps": steps,
         "setup": {clock: getattr(whole, clock) - seconds for clock, seconds in drawn.items()},
         "seconds": {clock: seconds / len(units) for clock, seconds in drawn.items()},
         "units": read(network, model, layer, [[to_bytes(each)] for each in renders.images], units),
     }
+    return found, renders.images
 
 
-def snapshots(peer: Peer, model: memviz.Model, network: nn.Module, layer: str, units: Sequence[int]) -> dict[str, Any]:
-    """What a peer's pictures of some units reach, after each of its snapshots' steps."""
+def snapshots(
+    peer: Peer, model: memviz.Model, network: nn.Module, layer: str, units: Sequence[int]
+) -> tuple[dict[str, Any], Tensor]:
+    """What a peer's pictures of some units reach, after each of its snapshots' steps, and the last ones."""
     short = UpTo(model.module, layer)
+    peer.draw(short, "map", units, [1])  # imports the tool
     start = Seconds.now()
     drawn = peer.draw(short, "map", units, peer.snapshots)
-    return {
+    kept = {
         "steps": peer.snapshots,
         "cut": (Seconds.now() - start).cpu / len(units),
         "units": [
-            read(network, model, layer, [peer.photographs(p, model.inputs) for p in each], units) for each in drawn
+            read(network, model, layer, [peer.photographs(picture, model.inputs) for picture in pictures], units)
+            for pictures in drawn
         ],
     }
+    return kept, drawn[-1]
 
 
-def reached(peer: Peer, model: memviz.Model, network: nn.Module, layer: str, units: Sequence[int], file: Path) -> Any:
-    """`snapshots` of each unit from a file, and into it; lucent draws one unit after the other, dreamlens together."""
-    kept = json.loads(file.read_text()) if file.exists() else {}
+def reached(
+    peer: Peer, model: memviz.Model, network: nn.Module, layer: str, units: Sequence[int], folder: Path
+) -> Iterator[dict[str, Any]]:
+    """`snapshots` of groups of units, kept in a folder; lucent draws one unit after the other, dreamlens together."""
     groups = [[unit] for unit in units] if peer.name == "torch-lucent" else [list(units)]
     for group in groups:
-        key = f"{peer.name} {metadata.version(peer.name)} {layer}:{','.join(map(str, group))}"
-        if key not in kept:
-            kept[key] = snapshots(peer, model, network, layer, group)
+        name = "-".join([layer, *map(str, group), peer.name, metadata.version(peer.name)])
+        file = folder / f"{name}.json"
+        if not file.exists():
+            kept, pictures = snapshots(peer, model, network, layer, group)
+            show(pictures, folder / f"{name}.png")
             write(file, kept)
-        yield kept[key]
+        yield json.loads(file.read_text())
 
 
 def compare(model: memviz.Model, layer: str, units: Sequence[int], options: argparse.Namespace) -> dict[str, Any]:
@@ -119,7 +130,7 @@ def compare(model: memviz.Model, layer: str, units: Sequence[int], options: argp
     others = peers(model.inputs.size[0])
     found: dict[str, Any] = {"layer": layer, "units": list(units), "memviz": [], "peers": {}} | circumstances()
     for peer in others:
-        groups = list(reached(peer, model, network, layer, units, options.out / "peers.json"))
+        groups = list(reached(peer, model, network, layer, units, options.out / "peers"))
         rows = zip(*(group["units"] for group in groups), strict=True)
         found["peers"][peer.name] = {
             "steps": groups[0]["steps"],
@@ -129,10 +140,12 @@ def compare(model: memviz.Model, layer: str, units: Sequence[int], options: argp
     memviz.render(model, layer, units, config=RenderConfig(steps=1), progress=False)  # warms up
     times: dict[tuple[str, int], list[Seconds]] = {}
     for turn, steps in enumerate(options.steps):
-        found["memviz"].append(draw(model, network, layer, units, steps))
-        print(f"{layer}, {steps} steps: {found['memviz'][-1]['seconds']['cpu']:.2f} CPU s a picture", flush=True)
+        row, pictures = draw(model, network, layer, units, steps)
+        found["memviz"].append(row)
+        show(pictures, options.out / "memviz" / f"{layer}-{steps:04d}.png")
+        print(f"{layer}, {steps} steps: {row['seconds']['cpu']:.2f} CPU s a picture", flush=True)
         for peer in others if turn < options.turns else ():
-            for together in (1, len(units)):
+            for together in dict.fromkeys((1, len(units))):
                 steps_of = time_steps(peer, model.module, layer, units[:together], options.timed)
                 times.setdefault((peer.name, together), []).extend(steps_of)
     start = Seconds.now()
@@ -159,6 +172,12 @@ def circumstances() -> dict[str, Any]:
     }
 
 
+def show(pictures: Tensor, path: Path) -> None:
+    """Saves pictures (N, 3, H, W) in [0, 1] side by side as a PNG."""
+    with replacing(path) as temporary:
+        to_pil(to_bytes(torch.cat(list(pictures), dim=2))).save(temporary)
+
+
 def write(path: Path, value: object) -> None:
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1) + "\n")
@@ -175,15 +194,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    file = options.out / "anytime.json"
-    kept = json.loads(file.read_text()) if file.exists() else {}
     model = memviz.load_model("resmem") if options.layers else None
     for layer in options.layers:
         assert model is not None
-        kept[layer] = compare(model, layer, list(options.units), options)
-        write(file, kept)
-        print(table([kept[layer]]), flush=True)
-    results = [kept[layer] for layer in [*LAYERS, *sorted(set(kept) - set(LAYERS))] if layer in kept]
+        write(options.out / f"{layer}.json", compare(model, layer, list(options.units), options))
+    results = [json.loads(file.read_text()) for file in options.out.glob("*.json")]
+    places = {layer: place for place, layer in enumerate(LAYERS)}
+    results.sort(key=lambda found: (places.get(found["layer"], len(places)), found["layer"]))
     draw_figure(results, options.out / "anytime")
     runs = {(each["machine"], each["threads"], each["torch"], each["date"][:10], each["commit"]) for each in results}
     print("\n".join(" / ".join(map(str, run)) for run in sorted(runs)))

@@ -71,10 +71,12 @@ def test_the_table_holds_medians_over_units(capsys, tmp_path, monkeypatch):
     assert curves.shares(found, "memviz", "mean") == [(1.0, -0.25), (2.0, 0.25), (4.0, 1.0)]
     found["memviz"][-1]["units"] = [unit(-1.0), unit(-1.0)]
     assert curves.share(found, "torch-lucent", "mean") is None
-    (tmp_path / "anytime.json").write_text(json.dumps({"alexnet.conv4": result("alexnet.conv4"), "conv": result()}))
+    for layer in ("conv", "resnet.layer2.3", "alexnet.conv4"):
+        (tmp_path / f"{layer}.json").write_text(json.dumps(result(layer)))
     monkeypatch.setattr("sys.argv", ["anytime.py", "--layers", "--out", str(tmp_path)])
     anytime.main()
-    assert row in capsys.readouterr().out
+    printed = [line.split(" | ")[0] for line in capsys.readouterr().out.splitlines() if "lucent, " in line]
+    assert printed == ["| alexnet.conv4", "| resnet.layer2.3", "| conv"]
     assert (tmp_path / "anytime.png").stat().st_size > 1000
 
 
@@ -101,9 +103,10 @@ def test_steps_of_a_peer_are_timed_on_a_copy(model):
 
 
 def test_our_pictures_are_measured_as_records_say(model):
-    found = anytime.draw(model, UpTo(model.module, "2").network, "2", [2, 0], 3)
+    found, pictures = anytime.draw(model, UpTo(model.module, "2").network, "2", [2, 0], 3)
     table = memviz.render(model, "2", [2, 0], config=RenderConfig(steps=3)).table
     assert [each["mean"] for each in found["units"]] == pytest.approx(table["mean"].tolist())
     assert [each["peak"] for each in found["units"]] == pytest.approx(table["peak"].tolist())
+    assert len(pictures) == 2
     assert found["setup"]["wall"] > 0
     assert found["seconds"]["wall"] > 0
