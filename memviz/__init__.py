@@ -18,12 +18,15 @@ if TYPE_CHECKING:
     from memviz.explanation import DepthConfig as DepthConfig
     from memviz.explanation import ExplainConfig as ExplainConfig
     from memviz.explanation import Explanation as Explanation
+    from memviz.explanation import Quality as Quality
+    from memviz.explanation import QualityConfig as QualityConfig
     from memviz.explanation import accentuate as accentuate
     from memviz.explanation import checkup as checkup
     from memviz.explanation import depth as depth
     from memviz.explanation import drivers as drivers
     from memviz.explanation import explain as explain
     from memviz.explanation import label_units as label_units
+    from memviz.explanation import quality as quality
     from memviz.gallery import build_gallery as build_gallery
     from memviz.images import sample_photos as sample_photos
     from memviz.index import Index as Index
@@ -59,6 +62,8 @@ _HOME = {
     "InputSpec": "memviz.models",
     "MemvizError": "memviz.errors",
     "Model": "memviz.models",
+    "Quality": "memviz.explanation",
+    "QualityConfig": "memviz.explanation",
     "RenderConfig": "memviz.rendering",
     "Renders": "memviz.rendering",
     "Report": "memviz.evaluation",
@@ -81,6 +86,7 @@ _HOME = {
     "load_model": "memviz.models",
     "make_gallery": "memviz.workflow",
     "objectives": "memviz.rendering",
+    "quality": "memviz.explanation",
     "render": "memviz.rendering",
     "sample_photos": "memviz.images",
     "train": "memviz.training",

@@ -10,10 +10,13 @@ from memviz.explanation.depth import DepthConfig, depth, load_depth
 from memviz.explanation.depth_result import Depth
 from memviz.explanation.drivers import Drivers, drivers, load_drivers
 from memviz.explanation.effect import Effect, Effects, Estimate, branch_effects, layer_effects
+from memviz.explanation.encoder import Encoder, load_encoder
 from memviz.explanation.explain import explain, load_explanations
 from memviz.explanation.labellers import Categories, Concepts, Labeller, NamedOutputs
 from memviz.explanation.labels import Label, Labels, LayerLabels, load_labels
 from memviz.explanation.maps import METHODS, image_map
+from memviz.explanation.quality import QualityConfig, load_quality, quality
+from memviz.explanation.quality_result import Quality
 from memviz.explanation.record import ExplainConfig, Explanation, load_explanation
 from memviz.explanation.responses import Responses, responses
 from memviz.layers.weights import LayerWeights, check_weights
@@ -32,6 +35,7 @@ __all__ = [
     "Drivers",
     "Effect",
     "Effects",
+    "Encoder",
     "Estimate",
     "ExplainConfig",
     "Explanation",
@@ -41,6 +45,8 @@ __all__ = [
     "LayerLabels",
     "LayerWeights",
     "NamedOutputs",
+    "Quality",
+    "QualityConfig",
     "Responses",
     "Words",
     "ablate",
@@ -60,8 +66,11 @@ __all__ = [
     "load_checkup",
     "load_depth",
     "load_drivers",
+    "load_encoder",
     "load_explanation",
     "load_explanations",
     "load_labels",
+    "load_quality",
+    "quality",
     "responses",
 ]

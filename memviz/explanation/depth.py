@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -15,16 +15,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memviz.artefacts import SHARDS, Manifest, add_shard, claim, locked, read_result
-from memviz.errors import ImageError, LayerError, StoreError
+from memviz.errors import LayerError, StoreError
 from memviz.explanation.concepts import check_concepts, conceptual_features
 from memviz.explanation.depth_layers import choose_layers, choose_units, count_convolutions, find_branch
 from memviz.explanation.depth_result import Depth, Row, find_warnings, profile, units_frame
 from memviz.explanation.partition import check_counts, held_out_errors
 from memviz.explanation.perceptual import Features, perceptual_features
-from memviz.explanation.responses import STATISTICS, Responses, Statistic, find_photographs, responses
+from memviz.explanation.responses import (
+    STATISTICS,
+    Responses,
+    Statistic,
+    check_files,
+    draw_photographs,
+    responses,
+)
 from memviz.explanation.twin import check_twin, random_twin
 from memviz.files import replacing
-from memviz.images import content_hash
 from memviz.index import Index
 from memviz.layers import Layer
 from memviz.models import Model
@@ -108,7 +114,7 @@ def depth(
         raise LayerError(f"statistic={config.statistic!r} is not possible: give {' or '.join(map(repr, STATISTICS))}.")
     if config.units < 1:
         raise LayerError(f"units={config.units} is not possible: give 1 or more.")
-    paths, hashes = _draw(index, config.sample, seed)
+    paths, hashes = draw_photographs(index, config.sample, seed)
     check_counts(len(paths), config.components, config.folds)
     named = concepts or model
     check_concepts(named, paths)
@@ -130,7 +136,7 @@ def depth(
     )
     folder = None if out is None else Path(out)
     if folder is None or not (folder / DATA).is_file():
-        _check_files(index, paths, hashes)  # what cannot be done leaves no folder
+        check_files(index, paths, hashes)  # what cannot be done leaves no folder
     if folder is not None:
         claim(folder, manifest, {"config.photographs": "its photographs are others"})
         if (folder / DATA).is_file():
@@ -234,25 +240,3 @@ class _Study:
                 return dict(found)
         except (OSError, ValueError) as error:
             raise StoreError(f"{path} is damaged ({error}). Delete it and run `memviz depth` again.") from error
-
-
-def _draw(index: Index, sample: int, seed: int) -> tuple[list[Path], list[str | None]]:
-    """The photographs that an index ranks, or a sample of them, in its order."""
-    if sample < 1:
-        raise ImageError(f"sample={sample} is not possible: give 1 or more.")
-    paths, hashes = find_photographs(index)
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(paths))[:sample])
-    return [paths[place] for place in chosen], [hashes[place] for place in chosen]
-
-
-def _check_files(index: Index, paths: Sequence[Path], hashes: Sequence[str | None]) -> None:
-    """Refuses photographs that are gone or changed, since several passes must read the same ones."""
-    for path, known in zip(paths, hashes, strict=True):
-        found: str | None = None
-        with suppress(OSError):
-            found = content_hash(path)
-        if found is None or found != known:
-            raise StoreError(
-                f"{path} is gone, or is not the photograph that the index {index.path} ranks. Put the old one back, "
-                "build the index again, or say where the photographs lie now: load_index(folder, photos=...)."
-            )

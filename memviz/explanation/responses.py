@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -14,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from memviz.errors import ImageError, LayerError, ModelError
-from memviz.images import list_images, stream
+from memviz.errors import ImageError, LayerError, ModelError, StoreError
+from memviz.images import content_hash, list_images, stream
 from memviz.index import Index
-from memviz.layers import ChannelsLast, Layer, observe, private_copy
+from memviz.layers import ChannelsLast, Layer, private_copy, truncate
 from memviz.layers.unit import Unit, units_of
 from memviz.models import Model
 from memviz.progress import progress as show_progress
@@ -68,8 +67,8 @@ def responses(
         progress: None shows it on a terminal, True also in a log, False never.
 
     Raises:
-        LayerError: an unknown layer or channel, no layer, or another statistic.
-        ModelError: an activation that is not finite, or a layer that does not run.
+        LayerError: an unknown layer or channel, one that does not run, no layer, or another statistic.
+        ModelError: an activation that is not finite.
         ImageError: no photograph can be read.
         StoreError: an index of other weights.
 
@@ -88,12 +87,10 @@ def responses(
     paths, hashes = find_photographs(photographs, model)
     units = {address: tuple(units_of(model.layers[address], channels)) for address, channels in layers.items()}
     batches = stream(paths, model.inputs.from_pil, batch_size, workers=workers, hashes=hashes)
-    network = private_copy(model.module)
-    # Not `network` itself: of what it observes, addresses would be others.
-    running = ChannelsLast(network)
-    latest: dict[str, Tensor] = {}
-    callbacks = {
-        address: _reduction(model.layers[address], chosen, model.inputs.size, statistic, partial(_put, latest, address))
+    # What lies behind the layers is not run.
+    running = ChannelsLast(truncate(private_copy(model.module), units))
+    reductions = {
+        address: _reduction(model.layers[address], chosen, model.inputs.size, statistic)
         for address, chosen in units.items()
     }
     read: list[int] = []
@@ -105,17 +102,15 @@ def responses(
         closing(batches),
         torch.inference_mode(),
         plain,
-        observe(network, callbacks),
         show_progress("Measuring units", len(paths), "photographs", progress) as advance,
     ):
         for batch in batches:
             unreadable |= {str(failure.path): failure.reason for failure in batch.failures}
             if len(batch.indices):
-                latest.clear()
-                running(batch.pictures.to(model.device, model.dtype))
+                outputs: Mapping[str, Tensor] = running(batch.pictures.to(model.device, model.dtype))
                 names = [paths[place] for place in batch.indices.tolist()]
-                for address in units:
-                    found[address].append(_checked(address, latest.get(address), units[address], names))
+                for address, reduction in reductions.items():
+                    found[address].append(_checked(reduction(outputs[address]), units[address], names))
                 read += batch.indices.tolist()
             advance(len(batch.indices) + len(batch.failures))
     if not read:
@@ -143,35 +138,61 @@ def find_photographs(
     return paths, [None] * len(paths)
 
 
+def draw_photographs(index: Index, sample: int, seed: int) -> tuple[list[Path], list[str | None]]:
+    """The photographs that an index ranks, or a sample of them, in its order, each with its SHA-256.
+
+    Raises:
+        ImageError: a sample of less than one.
+    """
+    if sample < 1:
+        raise ImageError(f"sample={sample} is not possible: give 1 or more.")
+    paths, hashes = find_photographs(index)
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(paths))[:sample])
+    return [paths[place] for place in chosen], [hashes[place] for place in chosen]
+
+
+def check_files(index: Index, paths: Sequence[Path], hashes: Sequence[str | None]) -> None:
+    """Refuses photographs that are gone or changed, where several passes must read the same ones.
+
+    Raises:
+        StoreError: one is.
+    """
+    for path, known in zip(paths, hashes, strict=True):
+        found: str | None = None
+        with suppress(OSError):
+            found = content_hash(path)
+        if found is None or found != known:
+            raise StoreError(
+                f"{path} is gone, or is not the photograph that the index {index.path} ranks. Put the old one back, "
+                "build the index again, or say where the photographs lie now: load_index(folder, photos=...)."
+            )
+
+
 def _reduction(
-    layer: Layer, units: Sequence[Unit], size: tuple[int, int], statistic: Statistic, keep: Callable[[Tensor], None]
-) -> Callable[[Tensor], None]:
-    """What is called with a layer's output, again where a module runs again: its last call counts."""
+    layer: Layer, units: Sequence[Unit], size: tuple[int, int], statistic: Statistic
+) -> Callable[[Tensor], Tensor]:
+    """From a layer's output to the statistic of its units."""
     rows, columns = layer.interior(size)
     channels = [unit.channel for unit in units]
     everything = channels == list(range(layer.channels))
 
-    def reduce(output: Tensor) -> None:
+    def reduce(output: Tensor) -> Tensor:
         chosen = output if everything else output[:, channels]
         if chosen.dim() == 4:
             inside = chosen.shape[2:] == (layer.height, layer.width)
             maps = (chosen[:, :, rows, columns] if inside else chosen).flatten(2).float()
             chosen = maps.amax(2) if statistic == "peak" else maps.mean(2)
-        keep(chosen.float())
+        return chosen.float()
 
     return reduce
 
 
-def _put(latest: dict[str, Tensor], address: str, values: Tensor) -> None:
-    latest[address] = values
-
-
-def _checked(address: str, values: Tensor | None, units: Sequence[Unit], names: Sequence[Path]) -> NDArray[np.float32]:
-    wrong = None if values is None else ~values.isfinite()
-    if values is None or (wrong is not None and wrong.any()):
-        row, column = (0, 0) if wrong is None else (int(place) for place in wrong.nonzero()[0])
+def _checked(values: Tensor, units: Sequence[Unit], names: Sequence[Path]) -> NDArray[np.float32]:
+    wrong = ~values.isfinite()
+    if wrong.any():
+        row, column = (int(place) for place in wrong.nonzero()[0])
         raise ModelError(
-            f"{units[column] if wrong is not None else address} gave no finite activation for {names[row]} (NaN, "
-            "infinite, or the layer did not run). Check the model's weights and its InputSpec, or leave the layer out."
+            f"{units[column]} gave no finite activation for {names[row]} (NaN or infinite). Check the model's weights "
+            "and its InputSpec, or leave the layer out."
         )
     return values.cpu().numpy().copy()
