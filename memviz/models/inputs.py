@@ -153,7 +153,7 @@ class InputSpec:
         mirrored, place = divmod(crop, pixels.shape[1])
         found = pixels[:, place].permute(0, 3, 1, 2).float()
         # By a tensor: on a GPU, torch multiplies by the rounded reciprocal of a number instead.
-        found = found / found.new_tensor(255)
+        found /= found.new_tensor(255)
         # Where a crop lies matters to a mean image alone, which goes with one size of resized photographs.
         found = self._normalize(found, self._crop_corners(self._size_after_resize(self.size))[place])
         return found.flip(-1) if mirrored else found
