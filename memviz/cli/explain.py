@@ -13,7 +13,7 @@ from memviz.cli.top import Photos
 
 def explain(
     model: ModelName,
-    photographs: Annotated[list[Path], typer.Argument(help="Files and folders.", show_default=False)],
+    photographs: Annotated[list[Path], typer.Argument(help="Files, folders, tar archives.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder that gets a page a photograph.", show_default=False)],
     index: Annotated[
         Path | None,

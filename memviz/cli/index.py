@@ -12,7 +12,7 @@ from memviz.cli.common import BatchSize, Device, Mean, ModelName, Options, Weigh
 
 def index(
     model: ModelName,
-    photographs: Annotated[list[Path], typer.Argument(help="Files, folders, and tar archives of photographs.", show_default=False)],
+    photographs: Annotated[list[Path], typer.Argument(help="Files, folders, tar archives.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder of the index.", show_default=False)],
     layers: Annotated[
         str | None,

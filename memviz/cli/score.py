@@ -11,7 +11,7 @@ from memviz.cli.common import BatchSize, Device, Mean, Options, Weights, Workers
 
 
 def score(
-    photographs: Annotated[list[Path], typer.Argument(help="Files, folders, and tar archives of photographs.", show_default=False)],
+    photographs: Annotated[list[Path], typer.Argument(help="Files, folders, tar archives.", show_default=False)],
     model: Annotated[str, typer.Option(help="A model, see `memviz models`, or a trained one's folder.")] = "resmem",
     csv: Annotated[
         Path | None, typer.Option(help="Write the table to this file, also of a pass that is interrupted or fails.")
