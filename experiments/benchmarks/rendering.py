@@ -72,7 +72,7 @@ def step_over_bare(model: memviz.Model, layer: str, units: list[int], steps: int
     """
     wanted = [objectives.Excitation(layer, unit) for unit in units]
     engine = Engine(model, wanted, RenderConfig(steps=steps, refinement=None))
-    networks = (ChannelsLast(truncate(private_copy(model.module), [layer])), engine._network)
+    networks = (ChannelsLast(truncate(private_copy(model.module), [layer])), engine._network.plain)
     picture = torch.rand(len(units), 3, *engine.size).contiguous(memory_format=torch.channels_last).requires_grad_()
     rows = torch.arange(len(units))
     times: list[list[float]] = [[], [], []]

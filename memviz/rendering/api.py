@@ -21,7 +21,7 @@ from memviz.layers.unit import Unit, units_of
 from memviz.models import Model
 from memviz.progress import progress as show_progress
 from memviz.rendering.config import RenderConfig
-from memviz.rendering.engine import Engine, RenderResult, needs_whole
+from memviz.rendering.engine import Engine, RenderResult, layers_of
 from memviz.rendering.job import RenderJob, render_manifest
 from memviz.rendering.lucent import Lucent
 from memviz.rendering.measure import to_pil
@@ -210,7 +210,7 @@ def _render_objectives(
     model: Model, objectives: list[Objective | Lucent], config: RenderConfig, seed: int, progress: bool | None
 ) -> Renders:
     objectives = [each.validate(model.layers) if isinstance(each, Objective) else each for each in objectives]
-    config = config.resolve(needs_whole(model, objectives), model.inputs.size)
+    config = config.resolve(layers_of(model, objectives), model.inputs.size)
     described = {"layer": None, "objectives": [str(each) for each in objectives]} | config.to_dict()
     manifest = render_manifest(model.name, model.fingerprint(), model.inputs, described, seed)
     engine = Engine(model, objectives, config, seed)

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeGuard
 
 import msgspec
 
 from memviz.errors import RenderError, did_you_mean, shown
+from memviz.layers import Layer
 from memviz.rendering.augment import RandomTransforms
 from memviz.rendering.maco import Maco
 from memviz.rendering.parameterize import Fourier, Parameterization, Pixel
 
 # Small enough to be quick and large enough for the patterns of deep layers.
 DEFAULT_SIZE = 128
+# The side of what is optimized of these where it holds several receptive fields: the same pictures in a third of the
+# time (experiments/objectives).
+SMALL_CANVAS, CANVAS_FIELDS = 64, 5
 # Of a refinement's pace: pixels, and the largest factor. At 0.8 for all, pictures of deep layers are gaudy and hardly
 # reach more; at 0.3 for all, the first convolutions stop at .74 and .92 of the known optimum (experiments/objectives).
 FINE, FASTEST = 90, 8
 # More than anyone needs: whatever is larger is a slip, or an attack on whoever reads a recipe.
-MOST = {"size": 4096, "steps": 1_000_000, "batch_size": 1_000_000}
+MOST = {"size": 4096, "canvas": 4096, "steps": 1_000_000, "batch_size": 1_000_000}
 PARAMETERIZATIONS: dict[str, type[Fourier | Pixel | Maco]] = {"fourier": Fourier, "pixel": Pixel, "maco": Maco}
 
 
@@ -55,6 +59,8 @@ class RenderConfig:
     Attributes:
         size: pictures of size x size px; None takes 128 px where the layers are feature maps, and the
             network's own input size where they need it (the score, or fully connected layers).
+        canvas: the side of what is optimized, where that is a part of the picture, which repeats it; None takes 64 px
+            for pictures of 128 px where units see few pixels (a fifth of that at most), and else the whole.
         steps: of the optimizer, at most; a picture that no longer gains takes fewer.
         learning_rate: of Adam; this and the two defaults around it are measured in experiments/objectives.
         parameterization: `Fourier()`, `Pixel()`, or `Maco.from_photographs(...)`.
@@ -73,6 +79,7 @@ class RenderConfig:
     """
 
     size: int | None = None
+    canvas: int | None = None
     steps: int = 54
     learning_rate: float = 0.1
     parameterization: Parameterization = field(default_factory=Fourier)
@@ -86,6 +93,10 @@ class RenderConfig:
             value = getattr(self, name)
             if (value is not None or name == "steps") and not (type(value) is int and 0 < value <= most):
                 raise RenderError(f"{name} must be a whole number from 1 to {most}; given was {shown(value)}.")
+        if self.canvas is not None and (self.size or DEFAULT_SIZE) % self.canvas:
+            raise RenderError(
+                f"canvas must divide the size of the pictures, {self.size or DEFAULT_SIZE} px; given was {self.canvas}."
+            )
         check_learning_rate(self.learning_rate)
         if not isinstance(self.mixed_precision, bool):
             raise RenderError(f"mixed_precision must be true or false; given was {shown(self.mixed_precision)}.")
@@ -103,16 +114,22 @@ class RenderConfig:
         """How many of the steps are the last ones."""
         return 0 if self.refinement is None else round(self.refinement.share * self.steps)
 
-    def resolve(self, whole: bool, input_size: tuple[int, int]) -> RenderConfig:
-        """The config whose size says what it is, by which two configs are compared; None is then the input size.
+    def resolve(self, layers: Sequence[Layer] | None, input_size: tuple[int, int]) -> RenderConfig:
+        """The config whose size and canvas say what they are, by which two configs are compared.
 
         Args:
-            whole: whether the objective needs the whole network's input, as the score does, and not a map.
-            input_size: (height, width) of the network's own input.
+            layers: at which the objectives look, where these ask for no place; None where one needs the network's own
+                input, as the score does, and not maps.
+            input_size: (height, width) of that input, which a size of None then stands for.
         """
-        if whole and (self.size, self.size) == input_size:
-            return replace(self, size=None)
-        return self if whole or self.size is not None else replace(self, size=DEFAULT_SIZE)
+        if layers is None:
+            return replace(self, size=None) if (self.size, self.size) == input_size else self
+        if self.size is not None:
+            return self
+        canvas = self.canvas
+        if canvas is None and layers and all(map(_fits_small_canvas, layers)):
+            canvas = SMALL_CANVAS
+        return replace(self, size=DEFAULT_SIZE, canvas=canvas)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for a manifest: what decides the pictures, hence without the batch size."""
@@ -150,6 +167,13 @@ class RenderConfig:
         if values.get("refinement") is not None:
             values["refinement"] = read_as(Refinement, values["refinement"], "refinement")
         return cls(**values)
+
+
+def _fits_small_canvas(layer: Layer) -> bool:
+    field, stride = layer.receptive_field, layer.stride
+    if field is None or stride is None:
+        return False
+    return CANVAS_FIELDS * max(field) <= SMALL_CANVAS and all(SMALL_CANVAS % step == 0 for step in stride)
 
 
 def read_table(data: object, known: tuple[str, ...], what: str) -> Mapping[str, Any]:

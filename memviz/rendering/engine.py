@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from memviz.errors import RenderError
-from memviz.layers import ChannelsLast, fold_batch_norms, isolated, private_copy, replace_response_norms, truncate
+from memviz.layers import Layer, isolated, private_copy, truncate
 from memviz.models import Model
 from memviz.progress import Advance
 from memviz.rendering.ascent import Values, ascend
@@ -25,9 +25,10 @@ from memviz.rendering.lucent import (
     resolve_lucent,
     rows_of,
 )
-from memviz.rendering.measure import as_inputs, measure
+from memviz.rendering.measure import as_endless, as_inputs, measure
 from memviz.rendering.memory import bytes_kept, free_memory
 from memviz.rendering.objective import OUTPUT, Objective
+from memviz.rendering.prepared import Prepared
 from memviz.rendering.record import RenderRecord, State
 from memviz.rendering.redirect import redirecting
 
@@ -50,10 +51,15 @@ def seed_of(seed: int, name: str) -> int:
     return int.from_bytes(hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest(), "little") >> 1
 
 
-def needs_whole(model: Model, objectives: Sequence[Objective | Lucent]) -> bool:
-    """Whether an objective looks at what needs the network's own input size, as the score or a vector's unit."""
-    addresses = {term.address for o in objectives if isinstance(o, Objective) for _, term in o.terms}
-    return any(address == OUTPUT or model.layers[address].receptive_field is None for address in addresses)
+def layers_of(model: Model, objectives: Sequence[Objective | Lucent]) -> list[Layer] | None:
+    """The layers at which objectives look, if they ask for no place; None where one needs the network's own input."""
+    terms = [term for o in objectives if isinstance(o, Objective) for _, term in o.terms]
+    if any(term.address == OUTPUT for term in terms):
+        return None
+    layers = [model.layers[address] for address in {term.address: None for term in terms}]
+    if any(layer.receptive_field is None for layer in layers):
+        return None
+    return layers if all(map(asks_for_no_place, objectives)) else []
 
 
 class Engine:
@@ -79,8 +85,10 @@ class Engine:
         self.model, self.config, self.seed = model, config, seed
         self.device = model.device
         self._objectives = tuple(objectives)
-        size = config.resolve(needs_whole(model, objectives), model.inputs.size).size
-        self.size = model.inputs.size if size is None else (size, size)
+        resolved = config.resolve(layers_of(model, objectives), model.inputs.size)
+        side = resolved.canvas or resolved.size
+        self.size = model.inputs.size if side is None else (side, side)
+        self._tiles = 1 if resolved.size is None else resolved.size // self.size[0]
         self._names = lucent_names(model.module)
         addresses = {term.address for o in objectives if isinstance(o, Objective) for _, term in o.terms}
         with isolated(self.device), self._running():
@@ -88,7 +96,8 @@ class Engine:
             for objective in objectives:
                 if isinstance(objective, Lucent):
                     addresses |= self._addresses(objective, private)
-            self._network = self._prepared(truncate(private, sorted(addresses)) if addresses else _NoLayers())
+            network = truncate(private, sorted(addresses)) if addresses else _NoLayers()
+            self._network = Prepared(model, network, self.size, config.mixed_precision)
             self._bytes_per_image = self._measure_bytes()
 
     @contextlib.contextmanager
@@ -102,12 +111,6 @@ class Engine:
                 f"{self.model.name} does not run up to there on pictures of {self.size[0]}x{self.size[1]} px "
                 f"({error}). Choose a larger size, or the network's own, {height}x{width}."
             ) from error
-
-    def _prepared(self, network: nn.Module) -> ChannelsLast:
-        if isinstance(network, torch.fx.GraphModule):
-            fold_batch_norms(network)
-        replace_response_norms(network)
-        return ChannelsLast(network)
 
     def _addresses(self, objective: Lucent, private: nn.Module) -> set[str]:
         """Which layers a lucent objective asks for, found by letting it ask."""
@@ -128,20 +131,13 @@ class Engine:
             objective.objective(look)
         return found
 
-    def _forward(self, pictures: Tensor) -> dict[str, Tensor]:
-        inputs = self.model.inputs.from_tensor(pictures, resize=False).to(self.model.dtype)
-        mixed = self.device.type == "cuda" and self.config.mixed_precision and torch.cuda.is_bf16_supported()
-        with torch.autocast("cuda", torch.bfloat16) if mixed else contextlib.nullcontext():
-            out: dict[str, Tensor] = self._network(inputs)
-        return out
-
     def _measure_bytes(self) -> int:
         """Bytes that autograd keeps for one picture, at most; also shows that the network runs at these sizes."""
         picture = torch.full((1, 3, *self.size), 0.5, device=self.device, requires_grad=True)
         seen = [picture]
         if self.config.refining_steps and any(map(asks_for_no_place, self._objectives)):
-            seen.append(as_inputs(picture, self.model.inputs))
-        return max(bytes_kept(self._forward, pictures, self._network) for pictures in seen)
+            seen.append(as_inputs(picture, self.model.inputs))  # more than a tile without end takes
+        return max(bytes_kept(self._network, pictures, self._network.plain) for pictures in seen)
 
     def chunks(self, objectives: Sequence[Objective | Lucent]) -> Iterator[list[Objective | Lucent]]:
         """The objectives in batches that fit into memory, and are drawn in the same way."""
@@ -241,7 +237,7 @@ class Engine:
                 pictures = config.parameterization.pictures(parameters, self.size)
                 seen = pictures if own is None or transforms is None else transforms.apply(pictures, own[step])
                 with redirecting() if step < free else contextlib.nullcontext():
-                    activations = self._forward(seen)
+                    activations = self._network(seen)
                 return batch(activations, pictures, self.size)
 
             return values
@@ -253,14 +249,19 @@ class Engine:
         if self.config.refinement is None:
             return start
         steps, anywhere = self.config.refining_steps, asks_for_no_place(objectives[0])
+        closes = anywhere and self._network.closes
 
         def view(left: Sequence[int]) -> Values:
             batch = ObjectiveBatch([objectives[group] for group in left], self.model, self._names)
 
             def values(step: int, parameters: Tensor) -> Tensor:
                 pictures = self.config.parameterization.pictures(parameters, self.size)
+                tiles = as_endless(pictures, self.model.inputs) if closes else None
+                if tiles is not None:
+                    maps = self._network.endless(tiles)
+                    return batch(maps, pictures, self.model.inputs.size, refining=True, endless=True)
                 seen = as_inputs(pictures, self.model.inputs) if anywhere else pictures
-                return batch(self._forward(seen), pictures, (seen.shape[2], seen.shape[3]), refining=True)
+                return batch(self._network(seen), pictures, (seen.shape[2], seen.shape[3]), refining=True)
 
             return values
 
@@ -282,7 +283,7 @@ class Engine:
             self.model.inputs.from_tensor(torch.full((1, 3, *self.size), value, device=self.device), resize=False)
             for value in (0.0, 1.0)
         )
-        bounds = bound(self._network.network, Bounds(black.to(self.model.dtype), white.to(self.model.dtype)))
+        bounds = bound(self._network.plain.network, Bounds(black.to(self.model.dtype), white.to(self.model.dtype)))
         for _, term in objective.terms:
             if term.address not in bounds:
                 return False
@@ -302,7 +303,7 @@ class Engine:
             pictures = exact.mul(255).round().clamp(0, 255).to(torch.uint8)
             pictures[hidden] = GREY
             shown = pictures.float() / 255
-            values = ObjectiveBatch(objectives, self.model, self._names)(self._forward(shown), shown, self.size)
+            values = ObjectiveBatch(objectives, self.model, self._names)(self._network(shown), shown, self.size)
         if not (values.isfinite().all() and exact.isfinite().all()):
             raise RenderError(
                 f"{self.model.name} gave values that are not finite while drawing {', '.join(map(str, objectives))}. "
@@ -310,8 +311,8 @@ class Engine:
             )
         rows = [objective for objective in objectives for _ in range(objective.images)]
         units = [objective.report() if isinstance(objective, Objective) else None for objective in rows]
-        pictures = pictures.cpu()
-        readings = measure(self._network, self.model, list(pictures), units)
+        pictures = pictures.repeat(1, 1, self._tiles, self._tiles).cpu()
+        readings = measure(self._network.plain, self.model, list(pictures), units)
         return [
             RenderResult(
                 picture,

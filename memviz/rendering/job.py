@@ -59,7 +59,9 @@ class RenderJob:
             LayerError: a channel that the layer does not have.
         """
         units = tuple(unit.channel for unit in units_of(layer, self.units))
-        config = self.config.resolve(layer.receptive_field is None, inputs.size)
+        anywhere = unit_objective(self.objective).anywhere
+        layers = None if layer.receptive_field is None else [layer] if anywhere else []
+        config = self.config.resolve(layers, inputs.size)
         return replace(self, address=layer.address, units=units, config=config)
 
     def objectives(self) -> dict[int, UnitObjective]:

@@ -82,7 +82,12 @@ class ObjectiveBatch:
         self._own = Evaluation(own, model.layers, model.device)
 
     def __call__(
-        self, activations: Mapping[str, Tensor], pictures: Tensor, size: tuple[int, int], refining: bool = False
+        self,
+        activations: Mapping[str, Tensor],
+        pictures: Tensor,
+        size: tuple[int, int],
+        refining: bool = False,
+        endless: bool = False,
     ) -> Tensor:
         """Values (N,) to maximize; of several pictures with one objective, each has its share.
 
@@ -91,9 +96,10 @@ class ObjectiveBatch:
             pictures: (N, 3, H, W), before any transform.
             size: (height, width) at which the network saw them.
             refining: whether these are the last steps (`Term.refine`).
+            endless: as `Batch` has it.
         """
         values = pictures.new_zeros(self.count, dtype=torch.float32)
-        values = self._own.add(values, activations, size, refining)
+        values = self._own.add(values, activations, size, refining, endless)
         for rows, objective in self._lucent:
 
             def look(name: str, rows: slice = rows) -> Tensor:

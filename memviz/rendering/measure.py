@@ -45,8 +45,28 @@ def as_inputs(pictures: Tensor, inputs: InputSpec) -> Tensor:
     repeated = _repeated(pictures, inputs)
     if repeated is pictures:
         return pictures
-    (left, top), (height, width) = inputs.centre_corner((repeated.shape[3], repeated.shape[2])), inputs.size
-    return repeated[:, :, max(top, 0) :, max(left, 0) :][:, :, :height, :width]
+    left, top = _corner(repeated, inputs)
+    height, width = inputs.size
+    return repeated[:, :, top:, left:][:, :, :height, :width]
+
+
+def as_endless(pictures: Tensor, inputs: InputSpec) -> Tensor | None:
+    """Of pictures (N, 3, H, W), the tile (N, 3, H, W) whose endless repetition begins with `as_inputs`, before
+    normalization; None where that repeats nothing.
+
+    It begins where `as_inputs` crops, since a network with a stride tells one beginning from another.
+    """
+    repeated = _repeated(pictures, inputs)
+    if repeated is pictures:
+        return None
+    left, top = _corner(repeated, inputs)
+    return pictures.roll((-top, -left), dims=(2, 3))
+
+
+def _corner(repeated: Tensor, inputs: InputSpec) -> tuple[int, int]:
+    """(left, top) of what the network sees of repeated pictures."""
+    left, top = inputs.centre_corner((repeated.shape[3], repeated.shape[2]))
+    return max(left, 0), max(top, 0)
 
 
 def _repeated(pictures: Tensor, inputs: InputSpec) -> Tensor:

@@ -181,6 +181,8 @@ class Batch:
         constants: what `constant` has made before.
         table_row: what the model's table says of the layer; None for the network's output.
         size: (height, width) of the pictures as the network saw them.
+        endless: whether it saw them as if repeated without end (`memviz.layers.torus`); `size` is then that of the
+            network's input, at which they will be measured.
     """
 
     terms: tuple[Any, ...]
@@ -189,6 +191,7 @@ class Batch:
     constants: dict[str, Tensor]
     table_row: Layer | None
     size: tuple[int, int]
+    endless: bool = False
 
     @property
     def maps(self) -> Tensor:
@@ -200,10 +203,18 @@ class Batch:
     def interior(self) -> Tensor:
         """`maps` at the positions whose receptive field lies inside the picture; all where there is none."""
         maps = self.maps
-        if self.table_row is None:
+        if self.table_row is None or self.endless:
             return maps
         rows, columns = self.table_row.interior(self.size, (maps.shape[1], maps.shape[2]))
         return maps[:, rows, columns]
+
+    @property
+    def lengths(self) -> tuple[int, int]:
+        """How many positions in each axis `interior` has, or will have where the pictures are measured."""
+        if self.endless and self.table_row is not None:
+            rows, columns = self.table_row.interior(self.size)
+            return rows.stop - rows.start, columns.stop - columns.start
+        return self.interior.shape[1], self.interior.shape[2]
 
     @property
     def field(self) -> tuple[float, float]:
@@ -248,11 +259,18 @@ class Evaluation:
             weights = torch.tensor([weight for _, weight, _ in items], dtype=torch.float32, device=device)
             self._groups.append((address, tuple(term for _, _, term in items), rows, weights, {}))
 
-    def add(self, values: Tensor, activations: Mapping[str, Tensor], size: tuple[int, int], refining: bool) -> Tensor:
-        """The values (M,) with those of the objectives added, of pictures that the network saw at this size."""
+    def add(
+        self,
+        values: Tensor,
+        activations: Mapping[str, Tensor],
+        size: tuple[int, int],
+        refining: bool,
+        endless: bool,
+    ) -> Tensor:
+        """The values (M,) with those of the objectives added; the rest as `Batch` has it."""
         for address, terms, rows, weights, constants in self._groups:
             table_row = None if address == OUTPUT else self._layers[address]
-            batch = Batch(terms, activations[address].float(), rows, constants, table_row, size)
+            batch = Batch(terms, activations[address].float(), rows, constants, table_row, size, endless)
             term = type(terms[0])
             values = values.index_add(0, rows, weights * (term.refine(batch) if refining else term.evaluate(batch)))
         return values

@@ -80,8 +80,8 @@ class Excitation(UnitObjective):
         """See `Term.refine`."""
         maps = batch.interior
         sides = [
-            max(1, math.ceil(min(CELL_FIELDS * field, length // LEAST_CELLS)))
-            for field, length in zip(batch.field, maps.shape[1:], strict=True)
+            min(whole, max(1, math.ceil(min(CELL_FIELDS * field, length // LEAST_CELLS))))
+            for field, length, whole in zip(batch.field, batch.lengths, maps.shape[1:], strict=True)
         ]
         peaks = F.max_pool2d(maps[:, None], sides).flatten(1)
         return PEAKS * excitation(peaks).mean(dim=1) + (1 - PEAKS) * excitation(maps).mean(dim=(1, 2))

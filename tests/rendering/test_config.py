@@ -6,6 +6,7 @@ import pytest
 from torch import nn
 
 from memviz.errors import RenderError
+from memviz.layers import Layer
 from memviz.models import InputSpec
 from memviz.rendering import Fourier, Pixel, RandomTransforms, Refinement, RenderConfig
 from memviz.rendering.engine import Engine
@@ -59,6 +60,7 @@ def differing():
     yield {"refinement": None}
     yield {"refinement": Refinement(share=0.5)}
     yield {"mixed_precision": False}
+    yield {"canvas": 32}
 
 
 def test_to_dict_is_plain_data_that_tells_configs_apart():
@@ -91,6 +93,8 @@ def test_there_and_back(options):
         ({"steps": 10**5000}, "steps must be a whole number.*thousands of digits"),
         ({"size": 100_000}, "size must be a whole number from 1 to 4096"),
         ({"learning_rate": 10**400}, "learning_rate"),
+        ({"canvas": 48}, "canvas must divide the size of the pictures, 128 px; given was 48"),
+        ({"size": 32, "canvas": 64}, "canvas must divide the size of the pictures, 32 px; given was 64"),
         ({"parameterization": "fourier"}, "give a table with kind"),
         ({"parameterization": {"kind": "fourier", "sdd": 1}}, "has no 'sdd'"),
         ({"parameterization": {"kind": "fourier", "sd": "a"}}, "parameterization: Expected `float`"),
@@ -122,3 +126,16 @@ def test_what_is_no_number_is_no_parameterization(kind):
 @pytest.mark.parametrize(("field", "expected"), [(None, 1), (1131, 1), (90, 1), (45, 2), (11, 8), (1, 8)])
 def test_what_sees_few_pixels_is_refined_faster(field, expected):
     assert Refinement.pace(field) == expected
+
+
+@pytest.mark.parametrize(
+    ("field", "stride", "canvas"),
+    [((11, 11), (4.0, 4.0), 64), ((7, 12), (2.0, 2.0), 64), ((13, 7), (2.0, 2.0), None), ((11, 11), (3.0, 3.0), None)],
+)
+def test_what_sees_few_pixels_is_drawn_on_a_small_canvas(field, stride, canvas):
+    layer = Layer("conv", "Conv2d", 8, 55, 55, stride, field, (5.0, 5.0), None, False)
+    found = RenderConfig().resolve([layer], (227, 227))
+    assert (found.size, found.canvas) == (128, canvas)
+    assert found.resolve([layer], (227, 227)) == found
+    assert RenderConfig(size=96).resolve([layer], (227, 227)).canvas is None
+    assert RenderConfig().resolve([], (227, 227)).canvas is None

@@ -14,6 +14,7 @@ from memviz.rendering import engine as engines
 from memviz.rendering.engine import Engine
 from memviz.rendering.measure import as_photograph
 from memviz.rendering.objectives import Channel, Direction, Lucent, Neuron, Score
+from memviz.rendering.prepared import Prepared
 
 # Measured on the CPU: pictures of `small` from batches of different sizes differ by up to 2.4e-7 after 40 steps. In
 # deep networks rounding grows: up to 0.12 in single pixels of ResNet-152's layer2.3 (mean 0.02) after 128 steps
@@ -167,18 +168,18 @@ def test_every_input_description_is_applied(wrapped):
 
 def test_only_what_the_layers_need_runs(small):
     engine = Engine(small, [Channel("stem.0", 0)], RenderConfig(size=8))
-    assert {name for name, _ in engine._network.network.named_modules()} == {"", "stem", "stem.0"}
+    assert {name for name, _ in engine._network.plain.network.named_modules()} == {"", "stem", "stem.0"}
     # So a picture may be smaller than the rest of the network takes.
     assert render(small, "stem.0", 0, size=1, steps=1).images.shape == (1, 3, 1, 1)
 
 
 def test_batch_norms_are_folded_and_change_nothing(small):
     engine = Engine(small, [Channel("body.3", 0)], RenderConfig(size=16))
-    assert not any(isinstance(part, nn.BatchNorm2d) for part in engine._network.modules())
+    assert not any(isinstance(part, nn.BatchNorm2d) for part in engine._network.plain.modules())
     pictures = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = small.module.body(small.module.stem(pictures))
-    torch.testing.assert_close(engine._forward(pictures)["body.3"], expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(engine._network(pictures)["body.3"], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_network_that_cannot_be_traced_is_drawn(wrapped):
@@ -281,3 +282,27 @@ def test_the_score_of_the_published_network(resmem):
     with torch.no_grad():
         most, least = resmem(images).flatten().tolist()
     assert most > least + 0.05
+
+
+def test_a_small_canvas_fills_the_picture(wrapped):
+    """The manifest says what was drawn, and the picture is judged as any other."""
+    model = wrapped(nn.Sequential(nn.Conv2d(3, 4, 7, stride=2)), size=96)
+    images, table = render(model, "0", [0, 2], steps=12)
+    assert images.shape == (2, 3, 128, 128)
+    assert torch.equal(images[:, :, :64, :64], images[:, :, 64:, 64:])
+    assert not torch.equal(images[:, :, :32], images[:, :, 32:64])
+    assert render(model, "0", 0, steps=1).manifest.config["canvas"] == 64
+    assert render(model, "0", 0, steps=1, objective="neuron").manifest.config["canvas"] is None
+    with torch.no_grad():
+        maps = model.module(model.inputs.from_tensor(images.repeat(1, 1, 2, 2)[:, :, :96, :96], resize=False))
+    rows, columns = model.layers["0"].interior((96, 96))
+    np.testing.assert_allclose(table["peak"], maps[[0, 1], [0, 2]][:, rows, columns].flatten(1).amax(1), rtol=1e-5)
+
+
+def test_the_last_steps_are_the_same_on_the_repeated_picture_and_without_end(wrapped, monkeypatch):
+    """Where the input holds the tile a whole number of times, the two have one mean."""
+    model = wrapped(nn.Sequential(nn.Conv2d(3, 4, 4, stride=4)), size=64)
+    settings = {"size": 32, "steps": 9, "objective": "channel"}
+    endless = render(model, "0", 1, **settings).images
+    monkeypatch.setattr(Prepared, "closes", False)
+    torch.testing.assert_close(render(model, "0", 1, **settings).images, endless, rtol=0, atol=2 / 255)

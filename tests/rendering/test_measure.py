@@ -4,10 +4,11 @@ import torch
 from drawing import render
 from torch import nn
 
-from memviz.layers import capture
-from memviz.models import InputSpec
+from memviz.layers import capture, truncate
+from memviz.layers.torus import on_torus
+from memviz.models import InputSpec, wrap
 from memviz.rendering import RandomTransforms
-from memviz.rendering.measure import as_inputs, as_photograph
+from memviz.rendering.measure import as_endless, as_inputs, as_photograph
 
 SPECS = {
     "resmem": InputSpec(size=(227, 227), resize=(256, 256)),
@@ -31,6 +32,20 @@ def test_the_network_sees_in_the_last_steps_what_is_measured(spec, size):
 def test_larger_pictures_come_as_they_are():
     pictures = torch.rand(1, 3, 300, 300)
     assert as_inputs(pictures, SPECS["resmem"]) is pictures
+    assert as_endless(pictures, SPECS["resmem"]) is None
+
+
+@pytest.mark.parametrize("spec", [SPECS["resmem"], SPECS["imagenet"], InputSpec(size=(131, 90))])
+def test_a_tile_without_end_has_the_activations_that_are_measured(spec):
+    """At each position of the interior, in the same order, also where the crop begins between two strides."""
+    model = wrap(nn.Sequential(nn.Conv2d(3, 4, 11, stride=4, padding=2), nn.MaxPool2d(3, 2)).eval(), spec)
+    pictures = torch.rand(1, 3, 48, 64, generator=torch.Generator().manual_seed(0))
+    network = truncate(model.module, ["1"])
+    with torch.no_grad():
+        measured, endless = network(as_inputs(pictures, spec))["1"], on_torus(network)(as_endless(pictures, spec))["1"]
+    rows, columns = model.layers["1"].interior(spec.size)
+    found = endless[:, :, torch.arange(measured.shape[2])[:, None] % 6, torch.arange(measured.shape[3]) % 8]
+    torch.testing.assert_close(found[:, :, rows, columns], measured[:, :, rows, columns])
 
 
 def test_a_first_convolution_reaches_its_known_optimum(wrapped):
