@@ -12,6 +12,7 @@ Each message says what was given, what is valid and what to do::
     │   └── DivergedError   a training whose loss is no longer a number
     ├── LabelError          labels of units that cannot be read or made
     ├── StoreError          a saved index or rendering that is missing, damaged, or of other weights
+    ├── ClusterError        work that a cluster cannot do as asked
     └── RecipeError         a gallery recipe that cannot be followed
 """
 
@@ -59,6 +60,10 @@ class LabelError(MemvizError, ValueError):
 
 class StoreError(MemvizError):
     """A saved index or rendering that is missing, damaged, or of other weights."""
+
+
+class ClusterError(MemvizError):
+    """Work that a cluster cannot do as asked."""
 
 
 class RecipeError(MemvizError, ValueError):

@@ -2,15 +2,16 @@
 
 import pytest
 
-from memviz.index import build, scan
+from memviz.index import build, scanner
 
 FILES = ["images.parquet", "stats.parquet", "top.parquet"]
 
 
 @pytest.fixture(autouse=True)
 def save_often(monkeypatch):
-    monkeypatch.setattr(build, "SAVE_EVERY_SECONDS", 0.0)
-    monkeypatch.setattr(scan, "BUFFER", 4)
+    monkeypatch.setattr(build, "GIVE_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(scanner, "GIVE_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(scanner, "BUFFER", 4)
 
 
 def same(one, two):

@@ -26,11 +26,12 @@ from torch import Tensor
 from memviz.errors import ImageError, StoreError
 from memviz.evaluation.evaluate import FEW
 from memviz.evaluation.metrics import bootstrap_interval, spearman
-from memviz.explanation.drivers import Drivers, Survey
+from memviz.explanation.drivers import Drivers
 from memviz.explanation.effect import LEVEL, RESAMPLES, Estimate
 from memviz.explanation.measure import Reading
 from memviz.explanation.moments import Numbers
 from memviz.explanation.replay import Replay
+from memviz.explanation.survey import Survey
 from memviz.files import read_json, write_json
 from memviz.images import stream
 from memviz.index import Index

@@ -13,28 +13,23 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from memviz.artefacts import SHARDS, Manifest, add_shard, claim, locked
-from memviz.errors import ImageError, LayerError, ModelError, StoreError, did_you_mean
+from memviz.errors import ImageError, LayerError, StoreError, did_you_mean
 from memviz.evaluation.evaluate import FEW
-from memviz.explanation.gradients import LayerGradients
 from memviz.explanation.measure import Reading
 from memviz.explanation.moments import Moments
+from memviz.explanation.survey import Survey, Surveying
 from memviz.files import replacing
-from memviz.images import stream
 from memviz.index import Index
-from memviz.layers import isolated
 from memviz.models import Model
 from memviz.models.model import warn_unreadable
-from memviz.progress import Advance
 from memviz.progress import progress as show_progress
+from memviz.work import work
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -177,13 +172,13 @@ def drivers(
     config = {"photographs": index.config.photographs, "layers": layers, "sample": sample}
     manifest = Manifest(KIND, FORMAT, model.name, model.fingerprint(), model.inputs.to_dict(), config, seed)
     folder = drivers_folder(index) / f"{'all' if sample is None else sample}-{seed}" if out is None else Path(out)
-    survey = Survey(model, layers)
-    survey.check()  # before the folder is claimed
+    surveying = Surveying(layers, reading)
+    Survey(model, layers).check()  # before the folder is claimed
     manifest = claim(folder, manifest, {"config.photographs": "its photographs are others"})
     with locked(folder):
         manifest = Manifest.read(folder, KIND, FORMAT)  # another process may have finished it meanwhile
         if not manifest.result:
-            moments, unreadable = survey.run(reading, folder)
+            moments, unreadable = _survey(model, surveying, folder)
             _write(folder / TABLE, moments, layers, model)
             manifest = manifest.finished(photographs=moments.photographs, unreadable=unreadable)
             manifest.write(folder)
@@ -222,84 +217,35 @@ def find_drivers(index: Index) -> Drivers | None:
     return max(found, key=lambda each: each.photographs, default=None)
 
 
-class Survey:
-    """Passes over photographs that add up the moments of all units."""
-
-    def __init__(self, model: Model, layers: dict[str, int]) -> None:
-        self._model = model
-        self._gradients = LayerGradients(model, list(layers))
-        starts = [0, *accumulate(layers.values())]
-        self._units = {address: slice(*ends) for address, ends in zip(layers, pairwise(starts), strict=True)}
-        self._count = starts[-1]
-
-    def check(self) -> None:
-        """Raises a `ModelError` for a model without a score, or without gradients."""
-        self.add(torch.zeros(1, 3, *self._model.inputs.size))
-
-    def run(self, reading: Reading, folder: Path) -> tuple[Moments, dict[str, str]]:
-        """The moments over all photographs, and why some could not be read: from the shards, made where missing."""
-        starts = range(0, len(reading.paths), SHARD)
-        shards = []
-        with show_progress("Surveying units", len(reading.paths), "photographs", reading.progress) as advance:
-            for start in starts:
-                part = slice(start, start + SHARD)
-                name = f"{start:07d}-{SHARD}.npz"
-                if (folder / SHARDS / name).exists():
-                    advance(len(reading.paths[part]))
-                else:
-                    moments, unreadable = self._scan(reading, part, advance)
-                    count, failures = np.array(moments.photographs), np.array(json.dumps(unreadable))
-                    add_shard(folder, name, partial(np.savez, count=count, failures=failures, sums=moments.sums))
-                shards.append(folder / SHARDS / name)
-        total, skipped = Moments.none(self._count), dict[str, str]()
-        for path in shards:
-            try:
-                with np.load(path) as found:
-                    total += Moments(int(found["count"]), found["sums"])
-                    skipped |= json.loads(str(found["failures"]))
-            except (OSError, ValueError, KeyError) as error:
-                raise StoreError(f"{path} is damaged ({error}). Delete it and run `memviz drivers` again.") from error
-        if total.photographs < FEW:
-            raise ImageError(
-                f"{total.photographs} of {len(reading.paths)} photographs can be read, and over fewer than {FEW} "
-                "nothing can be said about what drives their scores. Put them back, or build the index again."
-            )
-        return total, skipped
-
-    def _scan(self, reading: Reading, part: slice, advance: Advance) -> tuple[Moments, dict[str, str]]:
-        moments, unreadable = Moments.none(self._count), dict[str, str]()
-        paths, prepare = reading.paths[part], self._model.inputs.from_pil
-        batches = stream(paths, prepare, reading.batch_size, reading.workers, hashes=reading.hashes[part])
-        with closing(batches):
-            for batch in batches:
-                unreadable |= {str(failure.path): failure.reason for failure in batch.failures}
-                if len(batch.indices):
-                    moments += self.add(batch.pictures)
-                advance(len(batch.indices) + len(batch.failures))
-        return moments, unreadable
-
-    def add(self, pictures: Tensor) -> Moments:
-        """The moments of all units over pictures (N, 3, H, W)."""
-        found = np.zeros((3, len(pictures), self._count))
-
-        def receive(address: str, values: Tensor, gradient: Tensor) -> None:
-            values, gradient = (each.flatten(2) if each.dim() > 2 else each[..., None] for each in (values, gradient))
-            numbers = torch.stack([values.mean(2), (values * gradient).sum(2), gradient.sum(2)])
-            found[:, :, self._units[address]] = numbers.cpu().numpy()
-
-        with isolated(self._model.device), torch.enable_grad():
-            inputs = pictures.to(self._model.device, self._model.dtype, copy=True).requires_grad_()
-            _, _, unused = self._gradients.run(inputs, receive)
-        for address, values in unused.items():
-            receive(address, values, torch.zeros_like(values))
-        if not np.isfinite(found).all():
-            unit = int(np.argmin(np.isfinite(found).all((0, 1))))
-            (address,) = (each for each, units in self._units.items() if units.start <= unit < units.stop)
-            raise ModelError(
-                f"{address} has no finite activations and gradients, so its contributions cannot be taken. Check the "
-                "model's weights and its InputSpec."
-            )
-        return Moments.of(found)
+def _survey(model: Model, surveying: Surveying, folder: Path) -> tuple[Moments, dict[str, str]]:
+    """The moments over all photographs, and why some could not be read: from the shards, made where missing."""
+    reading, place = surveying.reading, folder / SHARDS
+    parts = {
+        f"{start:07d}-{SHARD}.npz": range(start, min(start + SHARD, len(reading.paths)))
+        for start in range(0, len(reading.paths), SHARD)
+    }
+    missing = {part.start: name for name, part in parts.items() if not (place / name).exists()}
+    with show_progress("Surveying units", len(reading.paths), "photographs", reading.progress) as advance:
+        advance(sum(len(part) for part in parts.values() if part.start not in missing))
+        with closing(work(model, surveying, [parts[name] for name in missing.values()], advance)) as results:
+            for start, moments, unreadable in results:
+                count, failures = np.array(moments.photographs), np.array(json.dumps(unreadable))
+                write = partial(np.savez, count=count, failures=failures, sums=moments.sums)
+                add_shard(folder, missing[start], write)
+    total, skipped = Moments.none(surveying.units), dict[str, str]()
+    for path in (place / name for name in parts):
+        try:
+            with np.load(path) as found:
+                total += Moments(int(found["count"]), found["sums"])
+                skipped |= json.loads(str(found["failures"]))
+        except (OSError, ValueError, KeyError) as error:
+            raise StoreError(f"{path} is damaged ({error}). Delete it and run `memviz drivers` again.") from error
+    if total.photographs < FEW:
+        raise ImageError(
+            f"{total.photographs} of {len(reading.paths)} photographs can be read, and over fewer than {FEW} "
+            "nothing can be said about what drives their scores. Put them back, or build the index again."
+        )
+    return total, skipped
 
 
 def _write(path: Path, moments: Moments, layers: dict[str, int], model: Model) -> None:

@@ -16,12 +16,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from memviz.errors import ImageError
 from memviz.index import Index
-from memviz.index.scan import ScanState, scan
-from memviz.index.topk import TopK
+from memviz.index.scanner import Scan
 from memviz.layers import Layer, private_copy
 from memviz.layers.unit import lies_in
 from memviz.models import Model
 from memviz.progress import progress as show_progress
+from memviz.work import work
 
 _Affine = tuple[NDArray[np.float64], NDArray[np.float64]]
 # A layer, whether its units are constant, and their largest peaks.
@@ -98,14 +98,14 @@ def _indexed(index: Index) -> Iterator[_Peaks]:
 def _ranked(model: Model, paths: Sequence[Path], progress: bool | None) -> tuple[int, list[_Peaks]]:
     """How many files could be read, and what an index of them would know of the units."""
     layers = list(model.layers.watched())
-    device = torch.device("cpu") if model.device.type == "mps" else model.device
-    state = ScanState(TopK(sum(layer.channels for layer in layers), 1, device))
-    files = dict.fromkeys(map(str, paths))
-    with show_progress("Looking for silent units", len(files), "images", progress) as advance:
-        scan(model, layers, files, range(len(files)), state, advance, 16, 2)
+    scan = Scan(layers, 1, dict.fromkeys(map(str, paths)))
+    state = scan.nothing()
+    with show_progress("Looking for silent units", len(scan.files), "images", progress) as advance:
+        for each in work(model, scan, scan.shards(state), advance):
+            state.merge(each)
     if not state.ranking.count:
-        raise ImageError(f"None of the {len(files)} photographs can be read: give JPEG or PNG files.")
-    constant, largest = (state.ranking.std() == 0).cpu().numpy(), state.ranking.top().values[:, 0].cpu().numpy()
+        raise ImageError(f"None of the {len(scan.files)} photographs can be read: give JPEG or PNG files.")
+    constant, largest = (state.ranking.std() == 0).numpy(), state.ranking.top().values[:, 0].numpy()
     ends = np.cumsum([layer.channels for layer in layers])[:-1]
     peaks = list(zip(layers, np.split(constant, ends), np.split(largest, ends), strict=True))
     return state.ranking.count, peaks

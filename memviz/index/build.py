@@ -6,29 +6,26 @@ import os
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Iterable
+from contextlib import closing, suppress
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from memviz.artefacts import LOCK, MANIFEST, Manifest, check_folder, claim, heal, locked, partial_folder, publish
 from memviz.errors import ImageError, LayerError, StoreError
 from memviz.index.photographs import Photographs, originals
 from memviz.index.query import Index, load_index
 from memviz.index.rows import Rows
-from memviz.index.scan import ScanState, scan
+from memviz.index.scan import ScanState
+from memviz.index.scanner import GIVE_EVERY_SECONDS, Scan
 from memviz.index.store import FILES, FORMAT, KIND, IndexConfig, IndexResult, positive, write_tables
-from memviz.index.topk import TopK
 from memviz.layers import Layer
 from memviz.models import Model
-from memviz.progress import Advance
 from memviz.progress import progress as show_progress
+from memviz.work import work
 
-# Saving the state of a whole ResMem (77 thousand units) takes some tenths of a second.
-SAVE_EVERY_SECONDS = 15.0
 _STATE = "state.pt"
 _WORDS = {"config.photographs": "photographs were added, removed or changed since"}
 
@@ -150,17 +147,7 @@ def _make(
     first = originals(hashes)
     scanned = [place for place, one in enumerate(first) if place == one and place not in photographs.misnamed]
     files = {photographs.paths[place]: hashes[place] for place in scanned}
-    # Apple's GPUs lack the 64-bit floating point numbers in which means are taken.
-    device = torch.device("cpu") if model.device.type == "mps" else model.device
-    saved = partial / _STATE
-    if saved.exists():
-        state = ScanState.load(saved, device)
-    else:
-        state = ScanState(TopK(sum(layer.channels for layer in config.layers), config.k, device))
-    with show_progress("Indexing", len(files) - state.done, "images", progress) as advance:
-        report = _saving(state, saved, advance)
-        scan(model, config.layers, files, range(len(files)), state, report, batch_size, workers)
-
+    state = _scan(model, Scan(config.layers, config.k, files, batch_size, workers), partial / _STATE, progress)
     rows = Rows(photographs, hashes, np.array(first), np.array(scanned), state)
     unreadable = rows.unreadable()
     if len(unreadable) == len(first):
@@ -177,15 +164,20 @@ def _make(
     return IndexResult(len(first) - len(unreadable) - copies, len(unreadable), copies, str(photographs.root))
 
 
-def _saving(state: ScanState, path: Path, advance: Advance) -> Callable[[int], None]:
-    """What is done after each batch: progress is shown, and the state saved now and then."""
-    last = time.monotonic()
-
-    def report(count: int) -> None:
-        nonlocal last
-        if not state.ranking.waiting and time.monotonic() - last >= SAVE_EVERY_SECONDS:
-            state.save(path)
-            last = time.monotonic()
-        advance(count)
-
-    return report
+def _scan(model: Model, scan: Scan, saved: Path, progress: bool | None) -> ScanState:
+    """The state of all photographs: what is saved of it, and what is missing. However it ends, all that is known is
+    saved."""
+    state = ScanState.load(saved) if saved.exists() else scan.nothing()
+    kept, last = state.done, time.monotonic()
+    with show_progress("Indexing", len(scan.files) - state.done, "images", progress) as advance:
+        try:
+            with closing(work(model, scan, scan.shards(state), advance)) as found:
+                for each in found:
+                    state.merge(each)
+                    if time.monotonic() - last >= GIVE_EVERY_SECONDS:
+                        state.save(saved)
+                        kept, last = state.done, time.monotonic()
+        finally:
+            if state.done > kept:
+                state.save(saved)
+    return state

@@ -7,7 +7,7 @@ import pickle
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,8 @@ READ = {"number": "q", "width": "i", "height": "i", "prediction": "d"}
 class ScanState:
     """What is known of some of the photographs, which are numbered by their place in the list.
 
-    States of other photographs of the same list can be merged, in any order: the ranking is then that of one pass over
-    all of them, and mean and deviation are equal up to the rounding of double precision.
+    States of other photographs of the same list can be merged, in any order, to the state of one pass over all of them:
+    bit for bit, if they were cut where `Scan.shards` does.
 
     Attributes:
         ranking: of the units of all watched layers, one layer after the other.
@@ -54,10 +54,10 @@ class ScanState:
         """How many photographs were read or found unreadable."""
         return sum(stop - start for start, stop in self.ranges)
 
-    def rest(self, photographs: range) -> range:
-        """What is left of a range of photographs whose first part is done."""
-        stops = [stop for start, stop in self.ranges if start <= photographs.start < stop]
-        return range(max(photographs.start, *stops) if stops else photographs.start, photographs.stop)
+    def missing(self, count: int) -> list[range]:
+        """What is not done of the first `count` photographs."""
+        ends = [0, *(end for done in self.ranges for end in done), count]
+        return [range(start, stop) for start, stop in zip(ends[::2], ends[1::2], strict=True) if start < stop]
 
     def add(self, start: int, stop: int) -> None:
         """Marks photographs as done.
@@ -105,6 +105,10 @@ class ScanState:
             found[name][numbers] = values
         return found
 
+    def on_cpu(self) -> ScanState:
+        """The same, with the ranking in the processor's memory."""
+        return replace(self, ranking=TopK.from_dict(self.ranking.to_dict()))
+
     def save(self, path: Path) -> None:
         """Writes the state, whole or not at all."""
         with replacing(path) as temporary:
@@ -112,7 +116,7 @@ class ScanState:
             torch.save(vars(self) | {"ranking": self.ranking.to_dict(), "read": read}, temporary)
 
     @classmethod
-    def load(cls, path: Path, device: torch.device | str = "cpu") -> ScanState:
+    def load(cls, path: Path) -> ScanState:
         """The state in a file.
 
         Raises:
@@ -121,7 +125,7 @@ class ScanState:
         try:
             data = torch.load(path, weights_only=True)
             read = {name: array(code, data["read"][name].numpy().tobytes()) for name, code in READ.items()}
-            return cls(**{**data, "ranking": TopK.from_dict(data["ranking"], device), "read": read})
+            return cls(**{**data, "ranking": TopK.from_dict(data["ranking"]), "read": read})
         except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, LookupError, TypeError) as error:
             raise StoreError(f"{path} is damaged ({error}). Delete {path.parent} to begin anew.") from error
 
@@ -221,68 +225,3 @@ def _pooled(maps: Tensor) -> tuple[Tensor, Tensor]:
     # On channels_last maps pooling runs at the memory's speed, ten times faster than Tensor.max.
     values, positions = functional.max_pool2d(maps, maps.shape[2:], return_indices=True)
     return values.flatten(1), positions.flatten(1)
-
-
-def scan(
-    model: Model,
-    layers: Sequence[Layer],
-    files: Mapping[str, str | None],
-    photographs: range,
-    state: ScanState,
-    report: Callable[[int], None],
-    batch_size: int,
-    workers: int,
-) -> None:
-    """Adds a range of photographs to `state`, in one forward pass a batch; what the state has of its start is not
-    read again.
-
-    Args:
-        model: the network; a private copy of it runs.
-        layers: the watched layers.
-        files: all photographs in their order, each with the SHA-256 that it must have, or None: one that is changed
-            between its hash and its decoding must not be ranked under the hash of another.
-        photographs: the range of them to scan.
-        state: changed in place.
-        report: called after each batch with the number of its photographs; `state` may then be saved where
-            `state.ranking.waiting` is 0.
-        batch_size: photographs in one forward pass.
-        workers: threads that decode.
-    """
-    left = state.rest(photographs)
-    chosen = list(files)[: photographs.stop]
-    hashes = [files[path] for path in chosen]
-    batches = stream(chosen, model.inputs.pixels_from_pil, batch_size, workers=workers, start=left.start, hashes=hashes)
-    private = private_copy(model.module)
-    network = ChannelsLast(private)
-    maxima = Maxima(layers, model.inputs.size, batch_size, model.device)
-    # Ranked after a fixed number of photographs, so that an interrupted pass adds in the order of an uninterrupted one.
-    flush_every = batch_size * max(1, BUFFER // batch_size)
-    done = left.start
-    # A caller's autocast would change the activations of an index that says nothing of it.
-    plain = torch.autocast(model.device.type, enabled=False)
-    with closing(batches), torch.inference_mode(), plain, observe(private, maxima.callbacks()):
-        for batch in batches:
-            count = len(batch.indices) + len(batch.failures)
-            state.errors |= {failure.index: failure.reason for failure in batch.failures}
-            if len(batch.indices):
-                _take(model, network, batch, maxima, [chosen[index] for index in batch.indices], state)
-            state.add(done, done + count)
-            done += count
-            if (done - photographs.start) % flush_every == 0 or done == photographs.stop:
-                state.ranking.flush()
-            report(count)
-
-
-def _take(
-    model: Model, network: torch.nn.Module, batch: Batch, maxima: Maxima, names: Sequence[str], state: ScanState
-) -> None:
-    count = len(names)
-    maxima.values.fill_(torch.nan)
-    outputs = model.run_pixels(network, batch.pictures)  # the maxima stay those of the last, the centre crop
-    maxima.check(names)
-    state.ranking.update(maxima.values[:count], maxima.positions[:count], batch.indices)
-    numbers = batch.indices.tolist()
-    state.read["number"].extend(numbers)
-    for name, values in zip(("width", "height"), zip(*batch.sizes, strict=True), strict=True):
-        state.read[name].extend(values)
-    state.read["prediction"].extend([math.nan] * count if model.target is None else model.scores(outputs, count))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from memviz.errors import StoreError
+from memviz.index.moments import Moments, Node
 
 # Images gathered before they are ranked together: ranking 64 at once costs hardly more than ranking 1.
 BUFFER = 64
@@ -37,7 +38,8 @@ class TopK:
     """The k highest and k lowest activations of each unit, with image and position, mean and deviation.
 
     Equal activations are ranked by image, the lowest first; -0.0 equals 0.0. States of disjoint sets of
-    images can be merged, in any order, to the state of their union.
+    images can be merged, in any order, to the state of their union. It is bit for bit the same, however they were cut,
+    where images are ranked in blocks: those numbered from a multiple of `BUFFER` up to the next, as `flush` ends them.
 
     Args:
         units: how many units are watched.
@@ -54,15 +56,18 @@ class TopK:
 
     def __init__(self, units: int, k: int, device: torch.device | str = "cpu") -> None:
         self.units, self.k = units, k
-        self.count = 0
         self._keys = torch.empty(2, units, 0, dtype=torch.int64, device=device)
         self._positions = torch.empty(2, units, 0, dtype=torch.int32, device=device)
-        self._mean = torch.zeros(units, dtype=torch.float64, device=device)
-        self._squares = torch.zeros(units, dtype=torch.float64, device=device)
+        self._moments = Moments()
         self._waiting = 0
         self._new_values = torch.empty(BUFFER, units, dtype=torch.float32, device=device)
         self._new_positions = torch.empty(BUFFER, units, dtype=torch.int32, device=device)
         self._new_images = torch.empty(BUFFER, dtype=torch.int64, device=device)
+
+    @property
+    def count(self) -> int:
+        """Images that are ranked."""
+        return self._moments.count
 
     @property
     def waiting(self) -> int:
@@ -97,6 +102,8 @@ class TopK:
         keys = self._keys.new_empty(2, self.units, width)
         positions = self._positions.new_empty(2, self.units, width)
         images = self._new_images[:count]
+        mean = torch.empty(self.units, dtype=torch.float64, device=keys.device)
+        squares = torch.empty_like(mean)
         for start in range(0, self.units, _CHUNK):
             part = slice(start, start + _CHUNK)
             values = self._new_values[:count, part].T.contiguous()
@@ -108,10 +115,9 @@ class TopK:
                     width,
                 )
             exact = values.double()
-            mean = exact.mean(dim=1)
-            squares = (exact - mean[:, None]).square().sum(dim=1)
-            self._add_moments(part, count, mean, squares)
-        self.count += count
+            mean[part] = exact.mean(dim=1)
+            squares[part] = (exact - mean[part, None]).square().sum(dim=1)
+        self._moments.add(0, int(images[0]) // BUFFER, (count, mean, squares))
         self._keys, self._positions = keys, positions
 
     def merge(self, other: TopK) -> None:
@@ -133,15 +139,7 @@ class TopK:
             torch.cat((self._positions, other._positions.to(device)), dim=2),
             min(self.k, self.count + other.count),
         )
-        self._add_moments(slice(None), other.count, other._mean.to(device), other._squares.to(device))
-        self.count += other.count
-
-    def _add_moments(self, part: slice, count: int, mean: Tensor, squares: Tensor) -> None:
-        # Chan, Golub and LeVeque 1983, "Algorithms for Computing the Sample Variance", equation 2.1.
-        total = max(self.count + count, 1)
-        delta = mean - self._mean[part]
-        self._mean[part] += delta * (count / total)
-        self._squares[part] += squares + delta.square() * (self.count * count / total)
+        self._moments.merge(other._moments.to(device))
 
     def top(self) -> Ranking:
         """The highest activations, highest first."""
@@ -161,32 +159,35 @@ class TopK:
     def mean(self) -> Tensor:
         """The mean over images, (units,) float64."""
         self.flush()
-        return self._mean.clone()
+        return self._total()[1].clone()
 
     def std(self) -> Tensor:
         """The standard deviation over images, (units,) float64: the root of the mean squared deviation."""
         self.flush()
-        return (self._squares / max(self.count, 1)).sqrt()
+        count, _, squares = self._total()
+        return (squares / max(count, 1)).sqrt()
+
+    def _total(self) -> Node:
+        zeros = torch.zeros(self.units, dtype=torch.float64, device=self._keys.device)
+        return self._moments.total() or (0, zeros, zeros)
 
     def to_dict(self) -> dict[str, Any]:
-        """The state as tensors and numbers that `torch.save` writes and `from_dict` takes."""
+        """The state as tensors and numbers that `torch.save` writes and `from_dict` takes, on the CPU."""
         self.flush()
         return {
             "k": self.k,
-            "count": self.count,
+            "units": self.units,
             "keys": self._keys.cpu(),
             "positions": self._positions.cpu(),
-            "mean": self._mean.cpu(),
-            "squares": self._squares.cpu(),
+            "moments": self._moments.to("cpu").nodes,
         }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], device: torch.device | str = "cpu") -> TopK:
         """The state that `to_dict` described."""
-        state = cls(units=len(data["mean"]), k=data["k"], device=device)
-        state.count = data["count"]
+        state = cls(units=data["units"], k=data["k"], device=device)
         state._keys, state._positions = data["keys"].to(device), data["positions"].to(device)
-        state._mean, state._squares = data["mean"].to(device), data["squares"].to(device)
+        state._moments = Moments(dict(data["moments"])).to(device)
         return state
 
 

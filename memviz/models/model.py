@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,12 +20,16 @@ from memviz.layers import ChannelsLast, LayerTable, check_uncompiled, evaluating
 from memviz.models.inputs import InputSpec
 from memviz.models.score_spec import IDENTITY, ScoreSpec
 from memviz.models.weights import fingerprint
+from memviz.progress import Advance
 from memviz.progress import progress as show_progress
+from memviz.work import work
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from memviz.models.card import ModelCard
+
+SHARD = 64  # photographs that are scored in one go, at least
 
 
 class Model:
@@ -172,36 +176,74 @@ class Model:
         workers: int = 2,
         progress: bool | None = None,
     ) -> Iterator[list[Scored]]:
-        """Scores photographs as `score` does, and yields the results of one batch after the other."""
-        paths = find_images(sources)
-        network = ChannelsLast(private_copy(self.module))
-        batches = stream(paths, self.inputs.pixels_from_pil, batch_size, workers=workers)
-        with closing(batches), show_progress("Scoring", len(paths), "images", progress) as advance:
-            for batch in batches:
-                found = {failure.index: Scored(str(failure.path), None, failure.reason) for failure in batch.failures}
-                if len(batch.indices):
-                    with torch.inference_mode():  # not around the yield: the caller's code would run in it
-                        scores = self.scores(self.run_pixels(network, batch.pictures), len(batch.indices))
-                    for index, score in zip(batch.indices.tolist(), scores, strict=True):
-                        found[index] = Scored(paths[index], score)
-                yield [found[index] for index in sorted(found)]
-                advance(len(found))
+        """Scores photographs as `score` does, and yields the results of one batch after the other.
+
+        A crew (`memviz.work`) does them in any order; `Scored.place` says which is which.
+        """
+        scoring = Scoring(find_images(sources), batch_size, workers)
+        with (
+            show_progress("Scoring", len(scoring.paths), "images", progress) as advance,
+            closing(work(self, scoring, scoring.shards(), advance)) as batches,
+        ):
+            yield from batches
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """Photographs to score, as a recipe of `memviz.work`: its workers turn ranges of them into scores, batch by batch.
+
+    Attributes:
+        paths: the photographs.
+        batch_size: in one forward pass.
+        workers: threads that decode.
+    """
+
+    paths: Sequence[str]
+    batch_size: int
+    workers: int
+
+    def shards(self) -> list[range]:
+        """All photographs, a few batches each."""
+        size = max(1, -(-SHARD // max(self.batch_size, 1))) * max(self.batch_size, 1)
+        return [range(start, min(start + size, len(self.paths))) for start in range(0, len(self.paths), size)]
+
+    def __call__(self, model: Model) -> Callable[[Iterable[range], Advance], Iterator[list[Scored]]]:
+        """A worker with a private copy of the model's network."""
+        network = ChannelsLast(private_copy(model.module))
+
+        def score(shards: Iterable[range], advance: Advance) -> Iterator[list[Scored]]:
+            chosen = [place for shard in shards for place in shard]
+            paths = [self.paths[place] for place in chosen]
+            with closing(stream(paths, model.inputs.pixels_from_pil, self.batch_size, workers=self.workers)) as batches:
+                for batch in batches:
+                    found = {each.index: Scored(str(each.path), None, each.reason) for each in batch.failures}
+                    if len(batch.indices):
+                        with torch.inference_mode():  # not around the yield: the caller's code would run in it
+                            scores = model.scores(model.run_pixels(network, batch.pictures), len(batch.indices))
+                        for index, number in zip(batch.indices.tolist(), scores, strict=True):
+                            found[index] = Scored(paths[index], number)
+                    yield [replace(found[index], place=chosen[index]) for index in sorted(found)]
+                    advance(len(found))
+
+        return score
 
 
 @dataclass(frozen=True)
 class Scored:
-    """The result of scoring a file: its score, or None and the reason why it could not be read."""
+    """The result of scoring a file: its score, or None and the reason why it could not be read; and its place in the
+    list of files."""
 
     path: str
     score: float | None
     reason: str = ""
+    place: int = 0
 
 
 def score_table(found: Iterable[Scored], target: str | None) -> pd.DataFrame:
     """The results of scoring as the table that `Model.score` returns."""
     import pandas as pd
 
-    found = list(found)
+    found = sorted(found, key=lambda each: each.place)
     read = [each for each in found if each.score is not None]
     scores = pd.Series([each.score for each in read], dtype="float32")
     table = pd.DataFrame({"path": [each.path for each in read], target or "score": scores})

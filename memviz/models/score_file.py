@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,7 +71,7 @@ def score_to_csv(
                             file.write(json.dumps([each.path, each.score, states[each.path]]) + "\n")
                     file.flush()
         finally:
-            table = score_table((found[path] for path in states if path in found), model.target)
+            table = score_table((replace(found[path], place=0) for path in states if path in found), model.target)
             if len(table) or len(found) == len(states):
                 _write_table(table, out)
         shutil.rmtree(partial)

@@ -63,7 +63,7 @@ def test_layers_by_ordinal_or_layer_in_executed_order(model, photos, tmp_path):
 
 def test_complete_index_is_returned_at_once(model, photos, tmp_path, monkeypatch):
     build_index(model, photos, out=tmp_path / "index", k=4)
-    monkeypatch.setattr(build, "scan", None)
+    monkeypatch.setattr(build, "work", None)
     assert build_index(model, photos, out=tmp_path / "index", k=4).config.k == 4
 
 

@@ -55,9 +55,10 @@ SCRIPT = """
 import sys, time
 sys.path.insert(0, {tests!r})
 from conftest import SIDE, Tiny
-from memviz.index import build, build_index, scan
+from memviz.index import build, build_index, scanner
 from memviz.models import InputSpec, wrap
-build.SAVE_EVERY_SECONDS, scan.BUFFER = 0.0, 4
+build.GIVE_EVERY_SECONDS = scanner.GIVE_EVERY_SECONDS = 0.0
+scanner.BUFFER = 4
 spec = InputSpec(size=(SIDE, SIDE), resize=28)
 original = InputSpec.pixels_from_pil
 def slow(self, image):

@@ -9,10 +9,12 @@ from tiny import Viewed
 
 from memviz.errors import ModelError, StoreError
 from memviz.images import list_images, open_image
-from memviz.index.scan import Maxima, ScanState, scan, spatial_maximum
+from memviz.index.scan import Maxima, ScanState, spatial_maximum
+from memviz.index.scanner import Scan
 from memviz.index.topk import TopK
 from memviz.layers import capture
 from memviz.models import wrap
+from memviz.work import work
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
@@ -61,7 +63,9 @@ def run(model, photos, names, batch_size, photographs=None, state=None):
     state = state or empty(model, names)
     layers = [model.layers[name] for name in names]
     photographs = photographs or range(len(paths))
-    scan(model, layers, dict.fromkeys(map(str, paths)), photographs, state, lambda count: None, batch_size, workers=2)
+    scan = Scan(layers, state.ranking.k, dict.fromkeys(map(str, paths)), batch_size)
+    for found in work(model, scan, [photographs], lambda count=1: None):
+        state.merge(found)
     return state
 
 
