@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -32,6 +34,16 @@ Options = Annotated[
     typer.Option("--option", help="NAME=VALUE, of the architecture, as head=small for m3m; may be repeated."),
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps; 'auto' takes a GPU where there is one.")]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="ADDRESS",
+        help="Let a Ray cluster work: auto, HOST:6379, or local for one on this machine. Its workers compute on GPUs "
+        "where nodes have some, else with --threads cores each, and must see the photographs.",
+        show_default=False,
+    ),
+]
 BatchSize = Annotated[int, typer.Option(min=1, help="Photographs in one forward pass.")]
 Workers = Annotated[int, typer.Option(min=1, help="Threads that decode photographs.")]
 
@@ -77,6 +89,18 @@ def read_model(
         device=read_device(device),
         **chosen,
     )
+
+
+@contextmanager
+def crew(ray: str | None, device: str) -> Iterator[str]:
+    """Employs the workers that `--ray` names; gives the device on which the model is read here."""
+    if ray is None:
+        yield device
+        return
+    from memviz.cluster import on_ray
+
+    with on_ray(ray, device=device):
+        yield "cpu"  # of this machine, too, it is the workers that take GPUs
 
 
 def read_device(name: str) -> torch.device:

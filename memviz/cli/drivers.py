@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from memviz.cli.common import Device, Mean, ModelName, Options, Weights, Workers
+from memviz.cli.common import Device, Mean, ModelName, Options, Ray, Weights, Workers
 from memviz.cli.top import Photos
 
 
@@ -36,33 +36,35 @@ def drivers(
     options: Options = None,
     device: Device = "auto",
     workers: Workers = 2,
+    ray: Ray = None,
 ) -> None:
     """Rank the units of every layer by what they do to the score. Interrupted, it continues where it was."""
     import pandas as pd
 
-    from memviz.cli.common import echo_table, read_model
+    from memviz.cli.common import crew, echo_table, read_model
     from memviz.explanation import drivers
     from memviz.explanation.ablation import ablate as replace_units
     from memviz.explanation.labels import load_labels
     from memviz.index import load_index
     from memviz.layers.unit import Unit
 
-    loaded, indexed = read_model(model, weights, device, mean, options), load_index(index, photos)
-    labels = load_labels(indexed).told()
-    # Before the work: a layer that is not surveyed.
-    shown, ablated = (
-        [each if each in loaded.named else indexed.layers[each].address for each in layers or ()]
-        for layers in (show, ablate)
-    )
-    found = drivers(
-        loaded,
-        indexed,
-        sample=None if everything else sample,
-        seed=seed,
-        out=out,
-        workers=workers,
-        progress=True,
-    )
+    with crew(ray, device) as here:
+        loaded, indexed = read_model(model, weights, here, mean, options), load_index(index, photos)
+        labels = load_labels(indexed).told()
+        # Before the work: a layer that is not surveyed.
+        shown, ablated = (
+            [each if each in loaded.named else indexed.layers[each].address for each in layers or ()]
+            for layers in (show, ablate)
+        )
+        found = drivers(
+            loaded,
+            indexed,
+            sample=None if everything else sample,
+            seed=seed,
+            out=out,
+            workers=workers,
+            progress=True,
+        )
     for layer in shown or [*found.layers][-1:]:
         rows = [found.strongest(layer, count, direction) for direction in ("up", "down")]
         table = pd.concat([rows[0], rows[1].iloc[::-1]])

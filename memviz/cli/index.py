@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from memviz.cli.common import BatchSize, Device, Mean, ModelName, Options, Weights, Workers
+from memviz.cli.common import BatchSize, Device, Mean, ModelName, Options, Ray, Weights, Workers
 
 
 def index(
@@ -27,22 +27,24 @@ def index(
     device: Device = "auto",
     batch_size: BatchSize = 16,
     workers: Workers = 2,
+    ray: Ray = None,
 ) -> None:
     """Find the photographs that excite each unit of each layer most. Interrupted, it continues where it was."""
-    from memviz.cli.common import read_model
+    from memviz.cli.common import crew, read_model
     from memviz.index import build_index
 
     chosen = [address.strip() for address in layers.split(",")] if layers else None
-    built = build_index(
-        read_model(model, weights, device, mean, options),
-        photographs,
-        out=out,
-        layers=chosen,
-        k=k,
-        batch_size=batch_size,
-        workers=workers,
-        progress=True,
-    )
+    with crew(ray, device) as here:
+        built = build_index(
+            read_model(model, weights, here, mean, options),
+            photographs,
+            out=out,
+            layers=chosen,
+            k=k,
+            batch_size=batch_size,
+            workers=workers,
+            progress=True,
+        )
     result, units = built.result, sum(layer.channels for layer in built.layers)
     left_out = ((result.unreadable, "unreadable"), (result.copies, "copies of others"))
     notes = ", ".join(f"{count} {why}" for count, why in left_out if count)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from memviz.cli.common import BatchSize, Device, Mean, Options, Weights, Workers
+from memviz.cli.common import BatchSize, Device, Mean, Options, Ray, Weights, Workers
 
 
 def score(
@@ -22,25 +22,27 @@ def score(
     device: Device = "auto",
     batch_size: BatchSize = 16,
     workers: Workers = 2,
+    ray: Ray = None,
 ) -> None:
     """Predict the memorability of photographs. Interrupted with --csv, the same command continues."""
-    from memviz.cli.common import echo_table, read_model
+    from memviz.cli.common import crew, echo_table, read_model
     from memviz.models.model import Scored, score_table, warn_unreadable
     from memviz.models.score_file import score_to_csv
 
-    loaded = read_model(model, weights, device, mean, options)
-    if csv is None:
-        found: list[Scored] = []
-        try:
-            for batch in loaded.iter_scores(photographs, batch_size, workers, progress=True):
-                found += batch
-        finally:
-            table = score_table(found, loaded.target)
-            if found:
-                echo_table(table)
-        warn_unreadable(table.attrs["unreadable"])
-    else:
-        table = score_to_csv(loaded, photographs, csv, batch_size, workers, progress=True)
-        typer.echo(f"{len(table)} photographs scored: {csv}")
+    with crew(ray, device) as here:
+        loaded = read_model(model, weights, here, mean, options)
+        if csv is None:
+            found: list[Scored] = []
+            try:
+                for batch in loaded.iter_scores(photographs, batch_size, workers, progress=True):
+                    found += batch
+            finally:
+                table = score_table(found, loaded.target)
+                if found:
+                    echo_table(table)
+            warn_unreadable(table.attrs["unreadable"])
+        else:
+            table = score_to_csv(loaded, photographs, csv, batch_size, workers, progress=True)
+            typer.echo(f"{len(table)} photographs scored: {csv}")
     if table.empty:
         raise typer.Exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,11 @@ class Actor:
         threads: that compute.
         gpu: whether the model runs on the GPU that Ray lends this process.
         seen: a photograph that this node must see; None where there is none.
+        path: where the process that has the work finds modules, of which the model's own may be one.
     """
 
-    def __init__(self, threads: int, gpu: bool, seen: str | None) -> None:
+    def __init__(self, threads: int, gpu: bool, seen: str | None, path: list[str]) -> None:
+        sys.path += [each for each in path if each not in sys.path]
         torch.set_num_threads(threads)
         self._device = "cuda" if gpu else "cpu"
         self._seen = seen

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import sys
 import time
 import warnings
 from collections import Counter, deque
@@ -164,7 +165,7 @@ class _Work:
         here = NodeAffinitySchedulingStrategy(place.node, soft=False)
         place.actor = Actor.options(  # type: ignore[attr-defined]
             num_cpus=place.cpus, num_gpus=int(place.gpu), max_restarts=0, scheduling_strategy=here
-        ).remote(max(place.cpus, 1), place.gpu, self._seen)
+        ).remote(max(place.cpus, 1), place.gpu, self._seen, sys.path)
         self._calls[place.actor.hold.remote(self._held)] = place
 
     def _give(self) -> None:

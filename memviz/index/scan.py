@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import pickle
 from array import array
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -20,10 +18,8 @@ from torch.nn import functional
 
 from memviz.errors import ModelError, StoreError
 from memviz.files import replacing
-from memviz.images import Batch, stream
-from memviz.index.topk import BUFFER, TopK
-from memviz.layers import ChannelsLast, Layer, observe, private_copy
-from memviz.models import Model
+from memviz.index.topk import TopK
+from memviz.layers import Layer
 
 # What is kept of each photograph that was read, and its code in Python's `array`.
 READ = {"number": "q", "width": "i", "height": "i", "prediction": "d"}

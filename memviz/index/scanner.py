@@ -120,7 +120,9 @@ class Scanner:
         plain = torch.autocast(model.device.type, enabled=False)
         with torch.inference_mode(), plain, observe(self._private, maxima.callbacks()):
             maxima.values.fill_(torch.nan)
-            outputs = model.run_pixels(self._network, batch.pictures)  # the maxima stay those of the last, the centre crop
+            outputs = model.run_pixels(
+                self._network, batch.pictures
+            )  # the maxima stay those of the last, the centre crop
             maxima.check(names)
             state.ranking.update(maxima.values[:count], maxima.positions[:count], batch.indices)
             numbers = batch.indices.tolist()
