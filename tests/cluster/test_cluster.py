@@ -1,0 +1,187 @@
+"""Work on three nodes, against one process; nodes and workers are lost on the way."""
+
+import os
+import signal
+import sys
+
+import pytest
+import tiny
+import torch
+from flaky import Flaky
+from helpers import undisturbed
+from indexes import same
+
+import memviz
+from memviz.cluster import on_ray
+from memviz.errors import ClusterError, ModelError
+from memviz.index.scan import ScanState
+from memviz.models import InputSpec
+from memviz.models.score_file import score_to_csv
+
+pytest.importorskip("ray", reason="needs Ray: pip install 'memviz[ray]'")
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+def flaky(**options):
+    network = tiny.Scored(Flaky(tiny.built("Branches"), **options)).eval()
+    return memviz.wrap(network, InputSpec(size=(24, 24), resize=28), "flaky", "memorability")
+
+
+def build(model, photos, out):
+    with pytest.warns(UserWarning, match=r"1 of 700 photographs cannot be read"):
+        return memviz.build_index(model, photos, out=out, k=4, progress=False)
+
+
+@pytest.fixture(scope="module")
+def whole(photos, tmp_path_factory):
+    """What one process makes."""
+    out = tmp_path_factory.mktemp("whole") / "index"
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    build(flaky(), photos, out)
+    torch.set_num_threads(threads)
+    return out
+
+
+def interrupted(model, photos, out, monkeypatch, merges):
+    """Ends an index by Ctrl-C after some results; how many photographs are done."""
+    merge, seen = ScanState.merge, []
+
+    def limited(state, other):
+        merge(state, other)
+        seen.append(other)
+        if len(seen) == merges:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ScanState, "merge", limited)
+        with pytest.raises(KeyboardInterrupt):
+            memviz.build_index(model, photos, out=out, k=4, progress=False)
+    return ScanState.load(out.with_name("index.partial") / "state.pt").done
+
+
+def test_a_cluster_continues_what_one_machine_began_although_a_node_dies(cluster, photos, whole, tmp_path, monkeypatch):
+    from memviz.cluster import crew
+    from memviz.index import scanner
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scanner, "GIVE_EVERY_SECONDS", 0.0)
+        assert interrupted(flaky(), photos, tmp_path / "index", monkeypatch, merges=2) == 128
+    works, lost, merge, failed = [], [], ScanState.merge, crew._Work._failed
+
+    def kill_one(state, other):
+        """After the second result, a node dies whose worker has something in hand."""
+        merge(state, other)
+        nodes = {node.node_id: node for node in cluster.worker_nodes}
+        if other.done == 64 and state.done > 200 and not lost:
+            place = next(place for place in works[0]._calls.values() if place.given and place.node in nodes)
+            lost.append(place.given)
+            cluster.remove_node(nodes[place.node], allow_graceful=False)
+
+    monkeypatch.setattr(crew, "BUNDLE_SECONDS", 1.0)
+    monkeypatch.setattr(crew._Work, "_look", lambda work, look=crew._Work._look: (works.append(work), look(work)))
+    monkeypatch.setattr(ScanState, "merge", kill_one)
+    monkeypatch.setattr(crew._Work, "_failed", lambda *given: (lost.append(given), failed(*given)))
+    with on_ray(cluster.address):
+        build(flaky(pause=0.1), photos, tmp_path / "index")
+    cluster.add()
+    assert len(lost) >= 2
+    assert same(whole, tmp_path / "index")
+
+
+def test_one_machine_continues_what_a_cluster_began(cluster, photos, whole, tmp_path, monkeypatch):
+    with on_ray(cluster.address), undisturbed():
+        assert 0 < interrupted(flaky(), photos, tmp_path / "index", monkeypatch, merges=3) < 700
+    build(flaky(), photos, tmp_path / "index")
+    assert same(whole, tmp_path / "index")
+
+
+def test_scores_although_a_worker_is_killed(cluster, photos, tmp_path):
+    with pytest.warns(UserWarning, match="333.png"):
+        score_to_csv(flaky(), photos, tmp_path / "one.csv", progress=False)
+    with on_ray(cluster.address), pytest.warns(UserWarning, match="333.png"):
+        score_to_csv(flaky(once=tmp_path / "died"), photos, tmp_path / "other.csv", progress=False)
+    assert (tmp_path / "died").exists()
+    assert (tmp_path / "one.csv").read_text() == (tmp_path / "other.csv").read_text()
+
+
+def test_drivers_although_a_disk_is_full(cluster, whole, photos, tmp_path):
+    index = memviz.load_index(whole, photos)
+    one = memviz.drivers(flaky(), index, sample=None, out=tmp_path / "one", progress=False)
+    with on_ray(cluster.address):
+        model = flaky(once=tmp_path / "full", dies=False)
+        other = memviz.drivers(model, index, sample=None, out=tmp_path / "other", progress=False)
+    assert (tmp_path / "full").exists()
+    assert (one.path / "drivers.parquet").read_bytes() == (other.path / "drivers.parquet").read_bytes()
+
+
+def test_a_fault_of_the_model_ends_the_work(cluster, photos, tmp_path):
+    model = flaky()
+    model.module.network.network.left[0].weight.data[0] = torch.nan
+    with on_ray(cluster.address), pytest.raises(ModelError, match="gave no finite activation"):
+        memviz.build_index(model, photos, out=tmp_path / "index", progress=False)
+
+
+def test_a_module_that_cannot_be_sent(cluster, photos):
+    model = flaky()
+    model.module.lock = __import__("threading").Lock()
+    with on_ray(cluster.address), pytest.raises(ModelError, match="flaky cannot be sent to other processes"):
+        model.score(photos, progress=False)
+
+
+def test_nodes_that_do_not_see_the_photographs_are_named(cluster, photos, monkeypatch):
+    from memviz.cluster import crew
+
+    monkeypatch.setattr(crew, "is_there", lambda path: True)
+    scoring = memviz.models.model.Scoring(["/nowhere/a.png"], 16, 1)
+    with (
+        on_ray(cluster.address),
+        pytest.warns(UserWarning),
+        pytest.raises(ClusterError, match=r"does not see /nowhere"),
+    ):
+        list(memviz.work.work(flaky(), scoring, scoring.shards(), lambda count=1: None))
+
+
+def test_where_there_is_no_cluster():
+    before = signal.getsignal(signal.SIGTERM)
+    said = r"no Ray cluster to connect to at '127.0.0.1:1' .*ray start --head"
+    with pytest.raises(ClusterError, match=said), on_ray("127.0.0.1:1"):
+        pass
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize(
+    ("address", "device", "message"),
+    [("ray://head:10001", "auto", "Ray Client"), ("auto", "mps", "give auto, cpu or cuda")],
+)
+def test_what_cannot_be_asked_for(address, device, message):
+    with pytest.raises(ClusterError, match=message), on_ray(address, device=device):
+        pass
+
+
+def test_without_ray(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ClusterError, match=r"pip install 'memviz\[ray\]'"), on_ray():
+        pass
+
+
+@pytest.mark.parametrize(
+    ("device", "threads", "resources", "expected"),
+    [
+        ("auto", 2, {"CPU": 5.0}, [(2, False)] * 2),
+        ("auto", 8, {"CPU": 4.0}, [(4, False)]),
+        ("auto", 8, {"CPU": 16.0, "GPU": 4.0}, [(4, True)] * 4),
+        ("cpu", 8, {"CPU": 16.0, "GPU": 4.0}, [(8, False)] * 2),
+        ("cuda", 8, {"CPU": 16.0}, []),
+        ("auto", 1, {"memory": 1.0}, []),
+    ],
+)
+def test_the_places_of_a_node(device, threads, resources, expected):
+    from memviz.cluster.crew import RayCrew
+
+    node = {"NodeID": "a", "NodeManagerAddress": "10.0.0.1", "Resources": resources}
+    assert [(place.cpus, place.gpu) for place in RayCrew(device, threads).places(node)] == expected
+
+
+def test_nothing_is_left_in_the_environment():
+    assert "RAY_USAGE_STATS_ENABLED" not in os.environ or os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
