@@ -55,8 +55,8 @@ _CREW: ContextVar[Crew | None] = ContextVar("crew", default=None)
 
 
 @contextmanager
-def employing(crew: Crew) -> Iterator[None]:
-    """Lets a crew do the work of what is called in the block."""
+def employing(crew: Crew | None) -> Iterator[None]:
+    """Lets a crew do the work of what is called in the block; None does it in this process."""
     token = _CREW.set(crew)
     try:
         yield

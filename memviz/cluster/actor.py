@@ -28,19 +28,24 @@ class Actor:
     Args:
         threads: that compute.
         gpu: whether the model runs on the GPU that Ray lends this process.
-        seen: a photograph that this node must see; None where there is none.
         path: where the process that has the work finds modules, of which the model's own may be one.
     """
 
-    def __init__(self, threads: int, gpu: bool, seen: str | None, path: list[str]) -> None:
+    def __init__(self, threads: int, gpu: bool, path: list[str]) -> None:
         sys.path += [each for each in path if each not in sys.path]
         torch.set_num_threads(threads)
         self._device = "cuda" if gpu else "cpu"
-        self._seen = seen
+        self._seen: str | None = None
         self._work: Any = None
 
-    def hold(self, held: tuple[Any, Any]) -> None:
-        """Takes the model and the recipe from the object store."""
+    def hold(self, held: tuple[Any, Any], seen: str | None) -> None:
+        """Takes the model and the recipe from the object store.
+
+        Args:
+            held: both.
+            seen: a photograph that this node must see; None where there is none.
+        """
+        self._work, self._seen = None, seen
         self._look()
         model, recipe = held
         self._work = recipe(model.to(self._device))
@@ -56,6 +61,10 @@ class Actor:
         results = list(self._work(shards, advance))
         self._look()  # else photographs would be taken for unreadable that only this node does not see any more
         return results, count
+
+    def rest(self) -> None:
+        """Lets the model go."""
+        self._work = None
 
     def _look(self) -> None:
         if self._seen is not None and not is_there(self._seen):

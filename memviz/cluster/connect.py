@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,10 +72,12 @@ def on_ray(address: str = LOCAL, *, device: str = "auto", threads: int | None = 
             _connect(ray, address)
     from memviz.cluster.crew import RayCrew
 
+    crew = RayCrew(device, threads or torch.get_num_threads())
     try:
-        with employing(RayCrew(device, threads or torch.get_num_threads())):
+        with employing(crew):
             yield
     finally:
+        crew.close()
         if started:
             ray.shutdown()
 
@@ -83,7 +86,10 @@ def _connect(ray: Any, address: str) -> None:
     options: dict[str, Any] = {"num_cpus": cpu_count(), "include_dashboard": False} if address == LOCAL else {}
     logging.getLogger("ray").setLevel(logging.ERROR)
     before = signal.getsignal(signal.SIGTERM)
+    host, _, port = address.rpartition(":")
     try:
+        if host and port.isdigit():  # Ray itself would try for minutes
+            socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
         ray.init(address, log_to_driver=False, configure_logging=False, **options)
     except Exception as error:  # Ray raises that itself where a node is too slow to start
         ray.shutdown()

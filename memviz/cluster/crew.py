@@ -43,10 +43,17 @@ class _Place:
     cpus: int
     gpu: bool
     actor: Any = None
+    holds: bool = False  # the model of the work that is done
     given: list[int] = field(default_factory=list)  # shards that the worker has in hand
     since: float = 0.0
     pace: float | None = None  # seconds a shard
     failures: int = 0  # in a row
+
+    def end(self) -> None:
+        """Ends the worker, whatever it does."""
+        if self.actor is not None:
+            ray.kill(self.actor)
+        self.actor, self.holds, self.pace = None, False, None
 
 
 class RayCrew:
@@ -59,6 +66,7 @@ class RayCrew:
 
     def __init__(self, device: str, threads: int) -> None:
         self._device, self._threads = device, threads
+        self.places: dict[str, list[_Place]] = {}  # by node
 
     def __call__(
         self, model: Model, recipe: Recipe[Any, Any, Any], shards: Sequence[Any], advance: Advance
@@ -85,7 +93,12 @@ class RayCrew:
         finally:
             work.end()
 
-    def places(self, node: dict[str, Any]) -> list[_Place]:
+    def close(self) -> None:
+        """Ends the workers."""
+        for place in (each for places in self.places.values() for each in places):
+            place.end()
+
+    def places_of(self, node: dict[str, Any]) -> list[_Place]:
         """The places of a node, as `ray.nodes()` describes it."""
         cpus, gpus = (int(node["Resources"].get(name, 0)) for name in ("CPU", "GPU"))
         place = {"node": node["NodeID"], "host": node["NodeManagerAddress"]}
@@ -105,10 +118,14 @@ class _Work:
         self._crew, self._shards, self._held, self._seen = crew, shards, held, seen
         self._todo = deque(range(len(shards)))
         self._failures: Counter[int] = Counter()
-        self._places: dict[str, list[_Place]] = {}  # by node
+        for place in self._all():
+            place.holds, place.given, place.failures, place.pace = False, [], 0, None
         self._calls: dict[Any, _Place] = {}
         self._idle: list[_Place] = []
         self._last: BaseException | None = None  # what went wrong last
+
+    def _all(self) -> list[_Place]:
+        return [place for places in self._crew.places.values() for place in places]
 
     def run(self) -> Iterator[tuple[list[Any], int]]:
         """What workers give, and how much of the work it is."""
@@ -144,7 +161,7 @@ class _Work:
 
     def _check(self, seconds: float) -> None:
         """Gives up where no worker is left, and none has come for some time."""
-        places = [place for places in self._places.values() for place in places]
+        places = self._all()
         if seconds > WAIT_SECONDS or (places and all(place.failures >= MOST_FAILURES for place in places)):
             why = "" if self._last is None else f" What went wrong last: {_reason(self._last)}."
             raise ClusterError(
@@ -155,18 +172,21 @@ class _Work:
     def _look(self) -> None:
         """Finds the nodes that are there, and puts a worker at each empty place."""
         nodes = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}  # type: ignore[no-untyped-call]
-        self._places = {name: self._places.get(name) or self._crew.places(node) for name, node in nodes.items()}
+        known = self._crew.places
+        self._crew.places = {name: known.get(name) or self._crew.places_of(node) for name, node in nodes.items()}
         self._idle = [place for place in self._idle if place.node in nodes]
-        for place in (each for places in self._places.values() for each in places):
-            if place.actor is None and place.failures < MOST_FAILURES:
+        for place in self._all():
+            if not place.holds and place.failures < MOST_FAILURES:
                 self._start(place)
 
     def _start(self, place: _Place) -> None:
-        here = NodeAffinitySchedulingStrategy(place.node, soft=False)
-        place.actor = Actor.options(  # type: ignore[attr-defined]
-            num_cpus=place.cpus, num_gpus=int(place.gpu), max_restarts=0, scheduling_strategy=here
-        ).remote(max(place.cpus, 1), place.gpu, self._seen, sys.path)
-        self._calls[place.actor.hold.remote(self._held)] = place
+        if place.actor is None:
+            here = NodeAffinitySchedulingStrategy(place.node, soft=False)
+            place.actor = Actor.options(  # type: ignore[attr-defined]
+                num_cpus=place.cpus, num_gpus=int(place.gpu), max_restarts=0, scheduling_strategy=here
+            ).remote(max(place.cpus, 1), place.gpu, sys.path)
+        place.holds = True
+        self._calls[place.actor.hold.remote(self._held, self._seen)] = place
 
     def _give(self) -> None:
         while self._todo and self._idle:
@@ -188,8 +208,9 @@ class _Work:
         if isinstance(error, RayTaskError) and not isinstance(error.cause, (*_TROUBLES, RayError)):
             raise error.cause from error
         self._last = error
-        ray.kill(place.actor)
-        place.actor, place.pace, place.failures = None, None, place.failures + 1
+        place.holds, place.failures = False, place.failures + 1
+        if not isinstance(error, RayTaskError):
+            place.end()  # what is left of it
         self._todo.extend(place.given)
         self._failures.update(place.given)
         for number in place.given:
@@ -207,10 +228,12 @@ class _Work:
             )
 
     def end(self) -> None:
-        """Ends all workers, whatever they do."""
-        for place in (each for places in self._places.values() for each in places):
+        """Ends workers that have something in hand still; the others may be given other work."""
+        for place in self._calls.values():
+            place.end()
+        for place in self._all():
             if place.actor is not None:
-                ray.kill(place.actor)
+                place.actor.rest.remote()
 
 
 def _on_cpu(model: Model) -> Model:

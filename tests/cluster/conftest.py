@@ -33,6 +33,15 @@ def cluster():
 
 
 @pytest.fixture(scope="module")
+def connected(cluster):
+    """Three workers, one after the other given all work of the tests."""
+    from memviz.cluster import on_ray
+
+    with on_ray(cluster.address, threads=1):
+        yield
+
+
+@pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     """Eleven blocks of photographs, the last one not whole, and one that cannot be read."""
     folder = write_noise(tmp_path_factory.mktemp("cluster") / "photos", 700, 24)

@@ -1,6 +1,5 @@
 """Work on three nodes, against one process; nodes and workers are lost on the way."""
 
-import os
 import signal
 import sys
 
@@ -16,7 +15,9 @@ from memviz.cluster import on_ray
 from memviz.errors import ClusterError, ModelError
 from memviz.index.scan import ScanState
 from memviz.models import InputSpec
+from memviz.models.model import Scoring
 from memviz.models.score_file import score_to_csv
+from memviz.work import employing, work
 
 pytest.importorskip("ray", reason="needs Ray: pip install 'memviz[ray]'")
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
@@ -38,7 +39,8 @@ def whole(photos, tmp_path_factory):
     out = tmp_path_factory.mktemp("whole") / "index"
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    build(flaky(), photos, out)
+    with employing(None):
+        build(flaky(), photos, out)
     torch.set_num_threads(threads)
     return out
 
@@ -60,11 +62,11 @@ def interrupted(model, photos, out, monkeypatch, merges):
     return ScanState.load(out.with_name("index.partial") / "state.pt").done
 
 
-def test_a_cluster_continues_what_one_machine_began_although_a_node_dies(cluster, photos, whole, tmp_path, monkeypatch):
+def test_a_cluster_continues_one_machine_although_a_node_dies(cluster, connected, photos, whole, tmp_path, monkeypatch):
     from memviz.cluster import crew
     from memviz.index import scanner
 
-    with monkeypatch.context() as patch:
+    with employing(None), monkeypatch.context() as patch:
         patch.setattr(scanner, "GIVE_EVERY_SECONDS", 0.0)
         assert interrupted(flaky(), photos, tmp_path / "index", monkeypatch, merges=2) == 128
     works, lost, merge, failed = [], [], ScanState.merge, crew._Work._failed
@@ -82,64 +84,60 @@ def test_a_cluster_continues_what_one_machine_began_although_a_node_dies(cluster
     monkeypatch.setattr(crew._Work, "_look", lambda work, look=crew._Work._look: (works.append(work), look(work)))
     monkeypatch.setattr(ScanState, "merge", kill_one)
     monkeypatch.setattr(crew._Work, "_failed", lambda *given: (lost.append(given), failed(*given)))
-    with on_ray(cluster.address):
-        build(flaky(pause=0.1), photos, tmp_path / "index")
-    cluster.add()
+    build(flaky(pause=0.1), photos, tmp_path / "index")
     assert len(lost) >= 2
     assert same(whole, tmp_path / "index")
 
 
-def test_one_machine_continues_what_a_cluster_began(cluster, photos, whole, tmp_path, monkeypatch):
-    with on_ray(cluster.address), undisturbed():
+def test_one_machine_continues_what_a_cluster_began(connected, photos, whole, tmp_path, monkeypatch):
+    with undisturbed():
         assert 0 < interrupted(flaky(), photos, tmp_path / "index", monkeypatch, merges=3) < 700
-    build(flaky(), photos, tmp_path / "index")
+    with employing(None):
+        build(flaky(), photos, tmp_path / "index")
     assert same(whole, tmp_path / "index")
 
 
-def test_scores_although_a_worker_is_killed(cluster, photos, tmp_path):
-    with pytest.warns(UserWarning, match="333.png"):
+def test_scores_although_a_worker_is_killed(connected, photos, tmp_path):
+    with employing(None), pytest.warns(UserWarning, match="333.png"):
         score_to_csv(flaky(), photos, tmp_path / "one.csv", progress=False)
-    with on_ray(cluster.address), pytest.warns(UserWarning, match="333.png"):
+    with pytest.warns(UserWarning, match="333.png"):
         score_to_csv(flaky(once=tmp_path / "died"), photos, tmp_path / "other.csv", progress=False)
     assert (tmp_path / "died").exists()
     assert (tmp_path / "one.csv").read_text() == (tmp_path / "other.csv").read_text()
 
 
-def test_drivers_although_a_disk_is_full(cluster, whole, photos, tmp_path):
+def test_drivers_although_a_disk_is_full(connected, whole, photos, tmp_path):
     index = memviz.load_index(whole, photos)
-    one = memviz.drivers(flaky(), index, sample=None, out=tmp_path / "one", progress=False)
-    with on_ray(cluster.address):
-        model = flaky(once=tmp_path / "full", dies=False)
-        other = memviz.drivers(model, index, sample=None, out=tmp_path / "other", progress=False)
+    with employing(None):
+        one = memviz.drivers(flaky(), index, sample=None, out=tmp_path / "one", progress=False)
+    model = flaky(once=tmp_path / "full", dies=False)
+    other = memviz.drivers(model, index, sample=None, out=tmp_path / "other", progress=False)
     assert (tmp_path / "full").exists()
     assert (one.path / "drivers.parquet").read_bytes() == (other.path / "drivers.parquet").read_bytes()
 
 
-def test_a_fault_of_the_model_ends_the_work(cluster, photos, tmp_path):
+def test_a_fault_of_the_model_ends_the_work(connected, photos, tmp_path):
     model = flaky()
     model.module.network.network.left[0].weight.data[0] = torch.nan
-    with on_ray(cluster.address), pytest.raises(ModelError, match="gave no finite activation"):
+    with pytest.raises(ModelError, match="gave no finite activation"):
         memviz.build_index(model, photos, out=tmp_path / "index", progress=False)
 
 
-def test_a_module_that_cannot_be_sent(cluster, photos):
+def test_a_module_that_cannot_be_sent(connected, photos):
     model = flaky()
     model.module.lock = __import__("threading").Lock()
-    with on_ray(cluster.address), pytest.raises(ModelError, match="flaky cannot be sent to other processes"):
+    with pytest.raises(ModelError, match="flaky cannot be sent to other processes"):
         model.score(photos, progress=False)
 
 
-def test_nodes_that_do_not_see_the_photographs_are_named(cluster, photos, monkeypatch):
+def test_nodes_that_do_not_see_the_photographs_are_named(connected, monkeypatch):
     from memviz.cluster import crew
 
     monkeypatch.setattr(crew, "is_there", lambda path: True)
-    scoring = memviz.models.model.Scoring(["/nowhere/a.png"], 16, 1)
-    with (
-        on_ray(cluster.address),
-        pytest.warns(UserWarning),
-        pytest.raises(ClusterError, match=r"does not see /nowhere"),
-    ):
-        list(memviz.work.work(flaky(), scoring, scoring.shards(), lambda count=1: None))
+    scoring = Scoring(["/nowhere/a.png"], 16, 1)
+    said = r"node does not see /nowhere/a.png: photographs must lie on a file system that all nodes see"
+    with pytest.warns(UserWarning, match=said), pytest.raises(ClusterError, match=said):
+        list(work(flaky(), scoring, scoring.shards(), lambda count=1: None))
 
 
 def test_where_there_is_no_cluster():
@@ -180,8 +178,4 @@ def test_the_places_of_a_node(device, threads, resources, expected):
     from memviz.cluster.crew import RayCrew
 
     node = {"NodeID": "a", "NodeManagerAddress": "10.0.0.1", "Resources": resources}
-    assert [(place.cpus, place.gpu) for place in RayCrew(device, threads).places(node)] == expected
-
-
-def test_nothing_is_left_in_the_environment():
-    assert "RAY_USAGE_STATS_ENABLED" not in os.environ or os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
+    assert [(place.cpus, place.gpu) for place in RayCrew(device, threads).places_of(node)] == expected
