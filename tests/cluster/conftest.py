@@ -11,7 +11,7 @@ QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
 
 @pytest.fixture(scope="module")
 def cluster():
-    """Three nodes of a core each, of which tests may kill one and must put another in its place."""
+    """Three nodes: a head that only leads, and two of a core each, of which a test may kill one."""
     os.environ.update(QUIET)
     pytest.importorskip("ray", reason="needs Ray: pip install 'memviz[ray]'")
     from ray.cluster_utils import Cluster
