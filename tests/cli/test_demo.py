@@ -20,7 +20,7 @@ def test_the_main_job(memviz, world, tmp_path, monkeypatch):
 
 def test_running_again_is_quick(memviz, world, tmp_path, monkeypatch):
     first = memviz("demo", "--out", tmp_path / "demo")
-    monkeypatch.setattr("memviz.index.build.scan", None)
+    monkeypatch.setattr("memviz.index.build.work", None)
     monkeypatch.setattr("memviz.workflow.render_job", None)
     again = memviz("demo", "--out", tmp_path / "demo")
     assert again.code == 0, again.err

@@ -23,7 +23,7 @@ def test_says_what_it_holds(memviz, tiny, photos, tmp_path):
 
 def test_running_again_is_quick_and_changes_nothing(memviz, tiny, index, photos, monkeypatch):
     stamps = {path: path.stat().st_mtime_ns for path in index.iterdir()}
-    monkeypatch.setattr("memviz.index.build.scan", None)  # would be called
+    monkeypatch.setattr("memviz.index.build.work", None)  # would be called
     done = memviz("index", tiny, photos, "--out", index, "-k", 9, "--weights", "random")
     assert done.code == 0, done.err
     assert {path: path.stat().st_mtime_ns for path in index.iterdir()} == stamps

@@ -109,7 +109,7 @@ def test_a_pass_that_fails_keeps_what_was_scored(memviz, tiny, photos, tmp_path,
     table = tmp_path / "scores.csv"
     command = ("score", photos, "--model", tiny, "--weights", "random", "--batch-size", 2)
     command += ("--csv", table) if to_file else ()
-    run = Model.run
+    run = Model.run_pixels
     batches = []
 
     def fails(model, network, crops):
@@ -119,7 +119,7 @@ def test_a_pass_that_fails_keeps_what_was_scored(memviz, tiny, photos, tmp_path,
         return run(model, network, crops)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Model, "run", fails)
+        patched.setattr(Model, "run_pixels", fails)
         done = memviz(*command)
     assert done.code == 1
     assert "Error: no more" in done.err
