@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import posixpath
+import re
 import tarfile
 from collections.abc import Iterator, Mapping
 from errno import ENOENT
@@ -21,6 +22,7 @@ from memviz.files import sha256
 from memviz.images.formats import extensions
 
 SUFFIX = ".tar"
+_SUFFIX = re.compile(rf"{re.escape(SUFFIX)}(?=/)", re.IGNORECASE)
 # Archives whose lists are kept: some 200 bytes a photograph.
 _KEPT = 16
 
@@ -53,11 +55,10 @@ def member(path: str) -> Member | None:
     Raises `ImageError` as `list_archive` does.
     """
     path = path.replace(os.sep, "/")
-    end = 0
-    while (end := path.lower().find(f"{SUFFIX}/", end) + len(SUFFIX)) >= len(SUFFIX):
-        if os.path.isfile(archive := path[:end]):
+    for suffix in _SUFFIX.finditer(path):
+        if os.path.isfile(archive := path[: suffix.end()]):
             about = os.stat(archive)
-            place = _members(archive, about.st_size, about.st_mtime_ns).get(path[end + 1 :])
+            place = _members(archive, about.st_size, about.st_mtime_ns).get(path[suffix.end() + 1 :])
             return place and Member(archive, *place, about.st_mtime_ns)
     return None
 

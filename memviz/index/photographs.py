@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from json.encoder import encode_basestring_ascii
 from pathlib import Path
 
@@ -49,9 +50,14 @@ class Photographs:
         misnamed = (place for place, path in enumerate(paths) if not path.isascii() and utf8_name(path) != path)
         return cls(Path(root), paths, frozenset(misnamed))
 
+    @cached_property
+    def _below(self) -> int:
+        """Where names begin in paths."""
+        return len(os.path.join(self.root, ""))
+
     def name(self, place: int) -> str:
         """A photograph's name: relative to `root`, with slashes; what is not UTF-8 in it is written as `\\xe9`."""
-        name = self.paths[place][len(os.path.join(self.root, "")) :]
+        name = self.paths[place][self._below :]
         return (utf8_name(name) if place in self.misnamed else name).replace(os.sep, "/")
 
     def fingerprint(self) -> str:

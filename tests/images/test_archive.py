@@ -53,7 +53,8 @@ def test_long_names_and_other_alphabets(tmp_path, format_):
     names = ["x" * 90 + "/" + "y" * 90 + ".png", "фото/日本.png"]
     if format_ != tarfile.USTAR_FORMAT:
         names.append("z" * 300 + ".png")
-    shard = pack(tmp_path / "a.tar", [(name, picture(2)) for name in names], format=format_)
+    # In lower case the first letter is two.
+    shard = pack(tmp_path / "İstanbul.TAR", [(name, picture(2)) for name in names], format=format_)
     assert [path.relative_to(shard).as_posix() for path in list_images(shard)] == names
     assert all(open_image(path).size == (16, 16) for path in list_images(shard))
 
