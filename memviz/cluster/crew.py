@@ -193,7 +193,8 @@ class _Work:
             place = self._idle.pop()
             # Shards that lie side by side, fewer towards the end (guided self-scheduling, Polychronopoulos and Kuck
             # 1987), and no more than are soon done. One that has failed goes alone, so that it drags no other along.
-            fair = len(self._todo) // (2 * (len(self._calls) + len(self._idle) + 1))
+            workers = len(self._calls) + len(self._idle) + 1
+            fair = len(self._todo) // (2 * workers) if workers > 1 else len(self._todo)
             most = 1 if place.pace is None else max(1, min(fair, int(BUNDLE_SECONDS / max(place.pace, 1e-6))))
             place.given = [self._todo.popleft()]
             while self._todo and len(place.given) < most and not self._failures[place.given[0]]:
