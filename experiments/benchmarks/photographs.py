@@ -245,7 +245,8 @@ def main() -> None:
     paths = [paths[place] for place in np.linspace(0, len(paths) - 1, options.count).round().astype(int)]
     model = memviz.load_model(options.model)
     print(f"{machine()}; {options.workers} threads read; device {model.device}; {len(paths)} photographs")
-    print(f"\nms of a processor a photograph, by part\n{parts(model, paths).to_string()}\n", flush=True)
+    if options.rounds:
+        print(f"\nms of a processor a photograph, by part\n{parts(model, paths).to_string()}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         for name, some in (("as they are", paths), (f"enlarged {SCALE} times", enlarge(paths[::2], Path(folder)))):
             print(f"\n{name}, {len(some)} photographs", flush=True)
