@@ -41,8 +41,8 @@ class Seconds:
 class UpTo(nn.Module):
     """A network up to one layer, which peers find as the module `map`.
 
-    What a peer draws on it is what it would draw on the whole network, up to rounding, and much cheaper. Its seconds are
-    those of the whole network, which it runs at each step.
+    What a peer draws on it is what it would draw on the whole network, up to rounding, and much cheaper. Its seconds
+    are those of the whole network, which it runs at each step.
     """
 
     def __init__(self, module: nn.Module, layer: str) -> None:
