@@ -223,6 +223,34 @@ def locked(folder: Path, wait: bool = False) -> Iterator[None]:
             lock.release()
 
 
+@contextmanager
+def leased(folder: Path, name: str) -> Iterator[bool]:
+    """Whether this process has a share of the work for itself, until the block ends or the process does.
+
+    Another that asks for the same share meanwhile gets False, and may take another one. Where the file system knows no
+    locks, everyone gets True: work may then be done twice, and none is lost.
+
+    Args:
+        folder: of the result.
+        name: of the share.
+    """
+    path = folder / f"{LOCK}-{name}"
+    lock = FileLock(path, thread_local=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        yield False
+        return
+    except NotImplementedError:
+        yield True
+        return
+    try:
+        yield True
+    finally:
+        path.unlink(missing_ok=True)  # while it is held: who waits for none finds a new file, and the share done
+        lock.release()
+
+
 def add_shard(folder: Path, name: str, write: Callable[[Path], object]) -> Path:
     """Adds an immutable shard to a result; one that is there already is not written again.
 

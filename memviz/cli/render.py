@@ -37,15 +37,26 @@ def _complete_objective(incomplete: str) -> list[str]:
 
 def render(
     model: ModelName,
+    out: Annotated[Path, typer.Option(help="Folder; each layer gets one in it.", show_default=False)],
     layer: Annotated[
-        str,
+        str | None,
         typer.Argument(
             help="A layer (alexnet.conv4, resnet@139), a unit (alexnet.conv4:5), or 'score' for the most and the "
             "least memorable picture.",
             show_default=False,
         ),
-    ],
-    out: Annotated[Path, typer.Option(help="Folder; each layer gets one in it.", show_default=False)],
+    ] = None,
+    whole: Annotated[
+        bool,
+        typer.Option(
+            "--all", help="All units of all convolutions and residual blocks, as one job that may be interrupted."
+        ),
+    ] = False,
+    branch: Annotated[
+        str | None, typer.Option(help="With --all: only this part (resnet, resnet.layer1).", show_default=False)
+    ] = None,
+    layers: Annotated[str | None, typer.Option(help="With --all: only these, with commas.", show_default=False)] = None,
+    only_plan: Annotated[bool, typer.Option("--plan", help="With --all: only say what it will cost.")] = False,
     units: Annotated[str | None, typer.Option(help="As 0-31,40; all by default.", show_default=False)] = None,
     size: Annotated[int | None, typer.Option(min=1, help="Pixels; 128, or the input's size where needed.")] = None,
     steps: Annotated[
@@ -64,7 +75,13 @@ def render(
         Parameters,
         typer.Option(help="Fourier coefficients, pixels, or phases, at the magnitude of an index's photographs."),
     ] = Parameters.fourier,
-    index: Annotated[Path | None, typer.Option(help="For maco: the index.", show_default=False)] = None,
+    index: Annotated[
+        Path | None,
+        typer.Option(
+            help="For maco: the index. With --all: whose best photographs pictures must surpass, or are drawn again.",
+            show_default=False,
+        ),
+    ] = None,
     photos: Annotated[Path | None, typer.Option(help="Where its photographs lie now, if they were moved.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Most pictures together.")] = None,
     weights: Weights = "published",
@@ -74,15 +91,24 @@ def render(
 ) -> None:
     """Draw what units want to see: one PNG a unit, a contact sheet and a manifest. What is done is skipped."""
     from memviz.cli.common import echo_table, read_model
+    from memviz.cli.whole import render_all
     from memviz.files import write_json
+    from memviz.index import load_index
     from memviz.layers.unit import parse_channels
     from memviz.rendering import RenderConfig, objectives
     from memviz.rendering import render as draw
+    from memviz.rendering.network import network_jobs
     from memviz.rendering.objective import unit_objective
     from memviz.rendering.store import CONTACT_SHEET
 
+    if (layer is None) != whole:
+        raise typer.BadParameter("give either a layer or --all.", param_hint="LAYER")
+    if not whole and (branch or layers or only_plan):
+        raise typer.BadParameter("--branch, --layers and --plan go with --all.", param_hint="--all")
+    if whole and units is not None:
+        raise typer.BadParameter("--all draws all units: leave --units out.", param_hint="--units")
     maco = parameterization is Parameters.maco
-    if maco != (index is not None):
+    if maco != (index is not None) and not (whole and index is not None):
         raise typer.BadParameter("--parameterization maco and --index go together.", param_hint="--index")
     settings: dict[str, Any] = {"size": size, "steps": steps, "batch_size": batch_size}
     if not maco:
@@ -91,8 +117,13 @@ def render(
     channels = None if units is None else parse_channels(units)
     unit_objective(objective)
     loaded = read_model(model, weights, device, mean, options)
-    if index is not None:
+    if maco and index is not None:
         config = replace(config, parameterization=_spectrum(index, photos, loaded.inputs))
+    if layer is None:
+        wanted = [address.strip() for address in layers.split(",")] if layers else None
+        jobs = network_jobs(loaded, wanted, branch=branch, objective=objective, config=config, seed=seed)
+        render_all(loaded, jobs, out, None if index is None else load_index(index, photos), only_plan)
+        return
     if layer == "score":
         most = objectives.Score()
         renders = draw(loaded, objective=[most, -most], config=config, seed=seed, progress=True)

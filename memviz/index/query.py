@@ -127,6 +127,10 @@ class Index:
         """Over all photographs, the activation of each unit of a layer: channel, mean, std (divided by n), peak."""
         return self.layer(address).stats()
 
+    def best_peaks(self) -> dict[str, dict[int, float]]:
+        """By address and channel, the largest activation that a photograph reaches."""
+        return {layer.address: dict(enumerate(self.stats(layer.address)["peak"].tolist())) for layer in self.layers}
+
     def crops(
         self, unit: str | Unit, k: int | None = 9, size: int | None = None, lowest: bool = False
     ) -> list[Image.Image]:

@@ -29,12 +29,10 @@ from memviz.rendering.objective import Objective, unit_objective
 from memviz.rendering.objectives import as_objective
 from memviz.rendering.record import RenderRecord, record_table
 from memviz.rendering.sheet import contact_sheet
-from memviz.rendering.store import load_renders
+from memviz.rendering.store import WORDS, load_renders
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_WORDS = {"weights": "other weights", "config.parameterization.magnitude": "the spectrum of other photographs"}
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,7 @@ class Renders:
             StoreError: the folder holds something else.
         """
         path = Path(folder)
-        claim(path, self.manifest, _WORDS)
+        claim(path, self.manifest, WORDS)
         layer = self.manifest.config["layer"]
         files = [
             f"{place:04d}.png" if layer is None or record.unit is None else f"{Unit(layer, record.unit).stem}.png"
@@ -187,7 +185,7 @@ def render_job(
     check_folder(folder)
     # What cannot be drawn leaves no folder.
     engine = None if (folder / MANIFEST).is_file() else make()
-    claim(folder, manifest, _WORDS)
+    claim(folder, manifest, WORDS)
     saved = load_renders(folder)
     missing = [unit for unit in job.units if unit not in saved.units]
     if missing:

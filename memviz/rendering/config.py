@@ -66,6 +66,8 @@ class RenderConfig:
         parameterization: `Fourier()`, `Pixel()`, or `Maco.from_photographs(...)`.
         transforms: the random transforms, or None.
         refinement: the last steps, or None where all are alike.
+        redirect: whether the first half of the first steps redirects gradients through the activation functions that
+            block them (`memviz.rendering.redirect`); else only where no gradient reaches a picture.
         mixed_precision: bfloat16 on a GPU that has it; never on a CPU.
         batch_size: most pictures together; None is 16 on a CPU and 128 on a GPU, or what fits into
             memory. It changes the speed, not the pictures, and is not compared.
@@ -85,6 +87,7 @@ class RenderConfig:
     parameterization: Parameterization = field(default_factory=Fourier)
     transforms: RandomTransforms | None = field(default_factory=RandomTransforms)
     refinement: Refinement | None = field(default_factory=Refinement)
+    redirect: bool = False
     mixed_precision: bool = True
     batch_size: int | None = field(default=None, compare=False)
 
@@ -98,8 +101,9 @@ class RenderConfig:
                 f"canvas must divide the size of the pictures, {self.size or DEFAULT_SIZE} px; given was {self.canvas}."
             )
         check_learning_rate(self.learning_rate)
-        if not isinstance(self.mixed_precision, bool):
-            raise RenderError(f"mixed_precision must be true or false; given was {shown(self.mixed_precision)}.")
+        for name in ("redirect", "mixed_precision"):
+            if not isinstance(getattr(self, name), bool):
+                raise RenderError(f"{name} must be true or false; given was {shown(getattr(self, name))}.")
         if not isinstance(self.transforms, RandomTransforms | None):
             raise RenderError(f"transforms must be RandomTransforms or None; given was {shown(self.transforms)}.")
         if not isinstance(self.refinement, Refinement | None):

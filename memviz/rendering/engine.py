@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Generator, Tensor, nn
@@ -174,9 +175,10 @@ class Engine:
             objectives: which fit into memory together; see `chunks`.
             advance: counts each finished step of each picture.
         """
+        start = time.perf_counter()
         with isolated(self.device):
-            parameters, alive = self._optimize(objectives, advance)
-            states: list[State] = ["ok"] * len(alive)
+            parameters, alive = self._optimize(objectives, advance, self.config.redirect)
+            states: list[State] = ["redirected" if self.config.redirect else "ok"] * len(alive)
             blocked: list[Objective | Lucent] = []
             rows: list[int] = []
             for objective, own in zip(objectives, rows_of(objectives), strict=True):
@@ -193,7 +195,9 @@ class Engine:
                         states[row] = "redirected"
                     else:
                         states[row] = "dead" if self._constant(objective) else "not excited"
-            return self._finish(objectives, parameters, states)
+            results = self._finish(objectives, parameters, states)
+        seconds = (time.perf_counter() - start) / len(results)
+        return [replace(each, record=replace(each.record, seconds=seconds)) for each in results]
 
     def _optimize(
         self, objectives: Sequence[Objective | Lucent], advance: Advance, redirect: bool = False

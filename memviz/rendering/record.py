@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class RenderRecord:
         steps: of the optimizer, at most.
         seed: that was given; the picture's own is made from it and the objective.
         state: see `State`.
+        seconds: that it took, as its share of those of its batch.
         file: its name in the folder where it is saved, None before; a picture that shows nothing has no file there.
     """
 
@@ -45,6 +46,7 @@ class RenderRecord:
     steps: int
     seed: int
     state: State
+    seconds: float | None = field(default=None, compare=False)
     file: str | None = None
 
     @property
@@ -63,4 +65,4 @@ def record_table(records: Iterable[RenderRecord]) -> pd.DataFrame:
     import pandas as pd
 
     table = pd.DataFrame([asdict(record) for record in records]).drop(columns="file")
-    return table.astype({"unit": "Int64", "mean": "float64", "peak": "float64"})
+    return table.astype({"unit": "Int64", "mean": "float64", "peak": "float64", "seconds": "float64"})

@@ -31,6 +31,9 @@ from memviz.rendering.record import RenderRecord
 from memviz.rendering.sheet import contact_sheet
 
 RECORDS, CONTACT_SHEET = "records.json", "contact_sheet.png"
+# Of a sheet, at most so many pictures; what there are more come on sheets of their own.
+PAGE = 1024
+WORDS = {"weights": "other weights", "config.parameterization.magnitude": "the spectrum of other photographs"}
 
 
 @dataclass(frozen=True)
@@ -127,17 +130,22 @@ class SavedRenders:
                     shard.unlink(missing_ok=True)
                 with suppress(OSError):  # a process without locks may be adding another
                     (self.folder / SHARDS).rmdir()
-            # An interrupted run leaves a sheet that is older than the records, or none.
+            # An interrupted run leaves a sheet that is older than the records, or none; the first one is drawn last.
             if _older(sheet, records):
-                drawn = saved.sheet(title)
-                with replacing(sheet) as temporary:
-                    drawn.save(temporary)
+                for page in reversed(range(max(1, -(-len(saved.records) // PAGE)))):
+                    drawn = saved.sheet(title, page)
+                    path = sheet if page == 0 else sheet.with_stem(f"{sheet.stem}-{page + 1}")
+                    with replacing(path) as temporary:
+                        drawn.save(temporary)
         return saved
 
-    def sheet(self, title: str = "") -> Image.Image:
-        """All pictures on one labelled sheet."""
-        pictures = [self.picture(record) or record.state for record in self.records]
-        return contact_sheet(pictures, [record.label for record in self.records], title)
+    def sheet(self, title: str = "", page: int = 0) -> Image.Image:
+        """All pictures on one labelled sheet; of more than 1,024, those of a page."""
+        records = self.records[page * PAGE : (page + 1) * PAGE]
+        if len(self.records) > PAGE:
+            title = f"{title}  {records[0].label} to {records[-1].label}"
+        pictures = [self.picture(record) or record.state for record in records]
+        return contact_sheet(pictures, [record.label for record in records], title)
 
 
 def _older(sheet: Path, records: Path) -> bool:

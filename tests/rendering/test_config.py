@@ -32,12 +32,13 @@ def test_a_config_cannot_be_changed():
 
 
 def test_size(wrapped):
-    """128 px for maps, the network's own size for what needs it, and always the size that is given."""
+    """128 px for maps, or a canvas of 64 for units of few pixels; the network's own size for what needs it; and always
+    the size that is given."""
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 1))
     model = wrapped(module, size=32)
     model.inputs = InputSpec(size=(32, 24))
     for objectives, size in (
-        ([Channel("0", 1)], (128, 128)),
+        ([Channel("0", 1)], (64, 64)),
         ([Channel("0", 1), Neuron("0", 2)], (128, 128)),
         ([Channel("3", 0)], (32, 24)),
         ([Score()], (32, 24)),
@@ -61,6 +62,7 @@ def differing():
     yield {"refinement": Refinement(share=0.5)}
     yield {"mixed_precision": False}
     yield {"canvas": 32}
+    yield {"redirect": True}
 
 
 def test_to_dict_is_plain_data_that_tells_configs_apart():

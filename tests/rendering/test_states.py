@@ -33,7 +33,9 @@ def test_a_picture_does_not_depend_on_its_companions(small):
         images, table = draw(small, **options)
         assert table["unit"].tolist() == options["units"]
         for unit, image in zip(options["units"], images, strict=True):
-            torch.testing.assert_close(image, alone[unit], **SAME)
+            # In 8 bits, what lies between two steps may fall to either.
+            torch.testing.assert_close(image, alone[unit], rtol=0, atol=1.01 / 255)
+            assert ((image - alone[unit]).abs() > SAME["atol"]).float().mean() < 0.01
     assert min((alone[a] - alone[b]).abs().max() for a in alone for b in alone if a < b) > 0.1
 
 

@@ -1,0 +1,197 @@
+"""The units of a whole network as one job, which several processes may share."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from memviz.artefacts import claim, leased
+from memviz.errors import LayerError, RenderError
+from memviz.layers.unit import Unit, lies_in
+from memviz.models import Model
+from memviz.progress import Advance
+from memviz.progress import progress as show_progress
+from memviz.rendering.config import RenderConfig
+from memviz.rendering.cost import Plan, plan
+from memviz.rendering.engine import Engine, RenderResult
+from memviz.rendering.job import RenderJob
+from memviz.rendering.store import WORDS, SavedRenders, load_renders
+
+# Units that one process takes at a time: what a process that is killed at most has drawn in vain is one batch of them.
+SHARE = 64
+# Between two looks at shares that other processes have taken.
+WAIT_SECONDS = 2.0
+
+
+def network_jobs(
+    model: Model,
+    layers: Iterable[str] | None = None,
+    *,
+    branch: str | None = None,
+    objective: str = "excitation",
+    config: RenderConfig | None = None,
+    seed: int = 0,
+) -> list[RenderJob]:
+    """The jobs that draw all units of layers, one a layer, in the order in which the network runs.
+
+    Args:
+        model: whose layers they are.
+        layers: addresses or ordinals; None for all convolutions and residual blocks.
+        branch: only what lies in this part, as "resnet", or "resnet.layer1".
+        objective, config, seed: as `memviz.render` has them.
+
+    Raises:
+        LayerError: a layer that the model does not have, or none that lies in the branch.
+
+    Example:
+        >>> import memviz
+        >>> model = memviz.load_model("memnet", weights=None)
+        >>> [(job.address, len(job.units)) for job in network_jobs(model, branch="alexnet")][:2]
+        [('alexnet.conv1', 48), ('alexnet.conv2', 256)]
+    """
+    rows = model.layers.watched() if layers is None else [model.layers[name] for name in layers]
+    chosen = {row.address: row for row in rows if branch is None or lies_in(row.address, branch)}
+    if not chosen:
+        parts = ", ".join(model.branches) or ", ".join(dict.fromkeys(row.address.split(".")[0] for row in model.layers))
+        raise LayerError(
+            f"No layer to draw lies in {branch!r}. Give a part of {model.name}: {parts}, or a part of one."
+        )
+    return [
+        RenderJob(row.address, tuple(range(row.channels)), objective, config or RenderConfig(), seed).resolve(
+            row, model.inputs
+        )
+        for row in chosen.values()
+    ]
+
+
+class Painter:
+    """Draws shares of a model's layers; the network up to the layer of the last one stays ready for the next."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._key: RenderJob | None = None
+        self._engine: Engine | None = None
+
+    def draw(self, share: RenderJob, advance: Advance = lambda count=1: None) -> Iterator[list[RenderResult]]:
+        """The pictures of a resolved job, batch by batch.
+
+        Args:
+            share: of which `files_of` gives the files.
+            advance: counts each finished step of each picture.
+        """
+        objectives = list(share.objectives().values())
+        key = replace(share, units=(0,))
+        if self._engine is None or key != self._key:
+            self._engine = None  # before the next one is made, so that there are never two
+            self._engine, self._key = Engine(self._model, objectives, share.config, share.seed), key
+        for batch in self._engine.chunks(objectives):
+            yield self._engine.draw(batch, advance)
+
+
+def files_of(share: RenderJob) -> list[str]:
+    """The names of the files of a job's pictures."""
+    return [f"{Unit(share.address, unit).stem}.png" for unit in share.units]
+
+
+def shares_of(job: RenderJob) -> list[RenderJob]:
+    """A job in shares, the same for everyone who asks."""
+    return [replace(job, units=job.units[first : first + SHARE]) for first in range(0, len(job.units), SHARE)]
+
+
+def claim_jobs(model: Model, jobs: Sequence[RenderJob], out: str | os.PathLike[str]) -> dict[str, SavedRenders]:
+    """Makes or finds the folder `out/<address>` of each job.
+
+    Raises:
+        StoreError: one holds pictures of other weights or settings; then nothing is drawn.
+    """
+    weights, found = model.fingerprint(), {}
+    for job in jobs:
+        folder = Path(out) / job.address
+        claim(folder, job.manifest(model.name, weights, model.layers[job.address], model.inputs), WORDS)
+        found[job.address] = load_renders(folder)
+    return found
+
+
+def missing(job: RenderJob, saved: SavedRenders) -> RenderJob | None:
+    """What of a job is not drawn yet; None where everything is."""
+    left = tuple(unit for unit in job.units if unit not in saved.units)
+    return replace(job, units=left) if left else None
+
+
+def render_jobs(
+    model: Model,
+    jobs: Sequence[RenderJob],
+    out: str | os.PathLike[str],
+    *,
+    estimate: Plan | None = None,
+    progress: bool | None = None,
+) -> dict[str, str]:
+    """Draws what of the jobs is missing in `out/<address>`.
+
+    Interrupted, also by SIGKILL, the same call goes on where it was. Several processes, also on other machines, may
+    draw into the same folders: each takes shares that no other one has. A layer that cannot be drawn does not stop the
+    others.
+
+    Args:
+        model: from `memviz.load_model` or `memviz.wrap`.
+        jobs: of `network_jobs`.
+        out: the folder.
+        estimate: by which progress is counted; None makes one.
+        progress: None shows it on a terminal, True also in a log, False never.
+
+    Returns:
+        By address, why a layer could not be drawn.
+
+    Raises:
+        StoreError: `out` holds pictures of other weights or settings.
+    """
+    saved = claim_jobs(model, jobs, out)
+    left = [job for job in jobs if missing(job, saved[job.address])]
+    estimate = estimate or plan(model, left, out)
+    costs = {each.address: each.seconds / each.steps for each in estimate.layers}
+    failed: dict[str, str] = {}
+    painter = Painter(model)
+    with show_progress("Rendering", max(1, round(estimate.seconds)), "s of work", progress) as advance:
+        spent, told = 0.0, 0
+        for job in left:
+
+            def spend(count: int = 1, cost: float = costs[job.address]) -> None:
+                nonlocal spent, told
+                spent += count * cost
+                advance(int(spent) - told)
+                told = int(spent)
+
+            try:
+                _render_layer(painter, job, Path(out) / job.address, spend)
+            except RenderError as error:
+                failed[job.address] = str(error)
+    for job in jobs:
+        if job.address not in failed:
+            load_renders(Path(out) / job.address).merge(f"{model.name}  {job.address}")
+    return failed
+
+
+def _render_layer(painter: Painter, job: RenderJob, folder: Path, advance: Advance) -> None:
+    """Draws the shares of a layer; returns when all of it is there, whoever drew it."""
+    left = shares_of(job)
+    while left:
+        taken = []
+        for share in left:
+            if missing(share, load_renders(folder)) is None:
+                continue
+            with leased(folder, f"{share.units[0]:05d}") as ours:
+                if not ours:
+                    taken.append(share)
+                    continue
+                # Another process may have finished it between the two looks.
+                mine = missing(share, saved := load_renders(folder))
+                if mine is not None:
+                    files = iter(files_of(mine))
+                    for batch in painter.draw(mine, advance):
+                        saved.add(batch, [next(files) for _ in batch])
+        if taken:
+            time.sleep(WAIT_SECONDS)
+        left = taken
