@@ -13,7 +13,9 @@ photographs.
 
 What differs here: units of any layer have no class, so the photographs of a unit are those that excite it most, and
 "other" are those of other units of its layer; and of each channel its peak is compared, not the whole map, since what a
-unit looks for may be anywhere in a picture.
+unit looks for may be anywhere in a picture. Peaks are taken in standard deviations from their mean over photographs: as
+they are, photographs of one unit of ResMem's `resnet.layer2.3` correlate by .65 and those of two by .62, since some
+channels are always more active than others, which hides what tells the former from the latter.
 """
 
 from __future__ import annotations
@@ -54,19 +56,21 @@ def path_similarity(
         best: (units, several) places of the photographs that excite each unit most. The same photograph is no pair.
 
     Example:
-        >>> photographs = np.array([[1.0, 2, 3], [1, 3, 4], [3, 2, 1], [9, 2, 1]])
+        >>> photographs = np.array([[1.0, 2, 3], [1, 2, 4], [3, 2, 1], [4, 2, 1]])
         >>> best = np.array([[0, 1], [2, 3]])
-        >>> found = path_similarity(photographs, [photographs[:1] + 1, photographs[:1]], best)
+        >>> found = path_similarity(photographs, [photographs[:1], photographs[:1]], best)
         >>> [each.round(3).tolist() for each in (found.synthetic, found.same, found.other)]
         [[1.0, -1.0], [1.0, 1.0], [-1.0, -1.0]]
     """
-    ranked = _standardized(photographs)
+    mean, spread = photographs.mean(0, dtype=np.float64), photographs.std(0, dtype=np.float64)
+    spread[spread == 0] = 1  # a channel that no photograph moves says the same of all
+    ranked = _standardized((photographs - mean) / spread)
     count = best.shape[1]
     # A mean over pairs is a product of sums: no matrix of all pairs is made.
     sums = ranked[best].sum(1)
     synthetic = np.array(
         [
-            _standardized(own).mean(0) @ total / count if len(own) else np.nan
+            _standardized((own - mean) / spread).mean(0) @ total / count if len(own) else np.nan
             for own, total in zip(pictures, sums, strict=True)
         ]
     )

@@ -7,6 +7,7 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
 from memviz.evaluation.plots import make_style
@@ -21,6 +22,7 @@ _KINDS = {
     "alike": ("as many photographs as pictures", "#009e73", 0.0),
     "renders": ("pictures", "#d55e00", 0.2),
 }
+_HOLLOW: Any = {"marker": "o", "markerfacecolor": "white", "markersize": 3, "zorder": 2}
 
 
 def quality_figure(quality: Quality) -> Figure:
@@ -37,8 +39,7 @@ def quality_figure(quality: Quality) -> Figure:
                 label, colour, shift = _KINDS[each.kind]
                 _mark(choice, place + shift, each.accuracy, colour, label=label if place == 0 else None)
                 if each.shuffled:
-                    hollow = {"markerfacecolor": "white", "markersize": 3, "zorder": 2}
-                    choice.plot(place + shift + 0.08, each.shuffled.value, "o", color=colour, **hollow)
+                    choice.plot(place + shift + 0.08, each.shuffled.value, color=colour, **_HOLLOW)
             if layer.own:
                 _mark(path, place, layer.own, "#000000")
         choice.axhline(0.5, color="black", linewidth=0.5, linestyle=(0, (4, 3)))
@@ -57,7 +58,10 @@ def quality_figure(quality: Quality) -> Figure:
         choice.set_ylim(0.3, 1.02)
         handles, names = choice.get_legend_handles_labels()
         if handles:
-            figure.legend(handles, names, loc="outside lower center", ncols=3)
+            hollow = Line2D([], [], **_HOLLOW, color="black", linestyle="")
+            figure.legend(
+                [*handles, hollow], [*names, "with explanations of other units"], loc="outside lower center", ncols=4
+            )
         figure.suptitle(f"{quality.model}: {quality.photographs} photographs", fontsize=7)
     return figure
 
@@ -73,5 +77,5 @@ def _name_layers(axes: Axes, quality: Quality) -> None:
         axes.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor", fontsize=6)
     else:
         axes.set_xlabel("Layers, in order")
-    if any(name.endswith("*") for name in names):
+    if axes.get_subplotspec().is_first_col() and any(name.endswith("*") for name in names):  # type: ignore[union-attr]
         axes.annotate("* at its random start", (1, 0), (0, 2), "axes fraction", "offset points", ha="right", fontsize=5)

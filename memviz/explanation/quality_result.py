@@ -43,12 +43,12 @@ class Choice:
 
     @property
     def told(self) -> str:
-        """Whether the explanations explain, in words."""
+        """Whether the explanations explain, in words: better than a coin, and than those of other units."""
+        if self.accuracy.low <= 0.5:
+            return "not better than chance"
         if self.gain and self.gain.low > 0:
             return "better than chance"
-        if self.accuracy.low > 0.5:
-            return "better than a coin, but not than with the explanations of the layer's other units"
-        return "not better than chance"
+        return "better than a coin, but not than with the explanations of the layer's other units"
 
 
 @dataclass(frozen=True)

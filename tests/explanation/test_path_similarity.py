@@ -10,14 +10,19 @@ from memviz.explanation.path_similarity import normalized, path_similarity
 def test_means_over_pairs_are_those_of_all_pairs():
     random = np.random.default_rng(0)
     photographs = random.integers(0, 5, size=(9, 12)).astype(float)  # with ties, and photographs that units share
-    photographs[4] = 2  # constant: it correlates with nothing
     best = np.array([[0, 1, 2], [2, 3, 4], [0, 4, 8]])
     pictures = [random.normal(size=(count, 12)) for count in (1, 2, 3)]
 
-    def rho(one, two):
-        return 0.0 if np.ptp(one) == 0 or np.ptp(two) == 0 else spearmanr(one, two).statistic
-
+    photographs[:, 5] = 1  # a channel that no photograph moves
     found = path_similarity(photographs, pictures, best)
+    mean, spread = photographs.mean(0), photographs.std(0)
+    spread[5] = 1
+    photographs = (photographs - mean) / spread
+    pictures = [(each - mean) / spread for each in pictures]
+
+    def rho(one, two):
+        return spearmanr(one, two).statistic
+
     for unit, own in enumerate(best):
         others = [place for other, row in enumerate(best) if other != unit for place in row]
         pairs = {
@@ -41,3 +46,13 @@ def test_the_share_of_the_way():
     same, other = np.array([0.8, 0.8, 0.8, 0.3]), np.array([0.2, 0.2, 0.2, 0.3])
     found = normalized(np.array([0.8, 0.2, 0.05, 0.3]), same, other)
     np.testing.assert_allclose(found, [1, 0, -0.25, np.nan])
+
+
+def test_what_all_photographs_have_in_common_does_not_count():
+    """Channels that are always active make no two photographs alike."""
+    random = np.random.default_rng(0)
+    photographs = random.normal(size=(30, 40)) + 100 * np.arange(40)
+    best = np.arange(30).reshape(10, 3)
+    found = path_similarity(photographs, [photographs[:1]] * 10, best)
+    assert abs(found.same.mean()) < 0.1
+    assert abs(found.other.mean()) < 0.05

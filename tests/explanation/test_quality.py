@@ -372,6 +372,9 @@ def test_the_sentences(found):
     choices = tuple(replace(choice, gain=level) for choice in layer.choices)
     told = replace(found, layers=(replace(layer, choices=choices),)).verdict[0]
     assert "better than a coin, but not than with the explanations of the layer's other units" in told
+    worse = tuple(replace(choice, accuracy=Estimate(0.52, 0.47, 0.57)) for choice in layer.choices)
+    told = replace(found, layers=(replace(layer, choices=worse),)).verdict[0]
+    assert told.count("not better than chance") == 2  # though with those of others it would be worse still
     path = (PathSimilarity("units", 0.1, 0.2, 0.2, None),)
     told = replace(found, layers=(replace(layer, path=path),)).verdict[0]
     assert "photographs of one unit are no more alike than those of different ones" in told
