@@ -10,6 +10,9 @@
 set -euo pipefail
 
 export RAY_USAGE_STATS_ENABLED=0 RAY_ENABLE_UV_RUN_RUNTIME_ENV=0
+# Else whoever reaches these nodes may run code in this job. The token lies in the home folder, which nodes share.
+export RAY_AUTH_MODE=token
+uv run --no-sync ray get-auth-token --generate > /dev/null
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 port=$((20000 + SLURM_JOB_ID % 20000)) # so that two jobs on a node do not meet
 

@@ -100,7 +100,8 @@ def _connect(ray: Any, address: str) -> None:
             ) from error
         raise ClusterError(
             f"There is no Ray cluster to connect to at {address!r} ({reason}). Start its head by `ray start --head`, "
-            "and give the address that it prints (HOST:6379) on a machine that has joined it; or give 'local'."
+            "and give the address that it prints (HOST:6379) on a machine that has joined it; or give 'local'. Where "
+            "`ray start` says that it asks for a token, set RAY_AUTH_MODE=token."
         ) from error
     finally:
         if threading.current_thread() is threading.main_thread():  # Ray puts a handler of its own in its place
