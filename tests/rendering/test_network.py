@@ -47,7 +47,7 @@ def test_the_jobs_are_the_watched_layers_of_a_branch(small):
     ]
     assert [job.address for job in network_jobs(small, branch="body")] == ["body.0", "body.3"]
     assert [job.address for job in network_jobs(small, ["@3", "head.2"])] == ["body.3", "head.2"]
-    with pytest.raises(LayerError, match=r"No layer to draw lies in 'head'. Give a part of small, as stem, body, head"):
+    with pytest.raises(LayerError, match=r"No layer to draw lies in 'head'. Give a part of small: stem, body, head, or a part of one."):
         network_jobs(small, branch="head")
 
 
