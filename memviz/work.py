@@ -64,6 +64,11 @@ def employing(crew: Crew | None) -> Iterator[None]:
         _CREW.reset(token)
 
 
+def employed() -> bool:
+    """Whether a crew does the work."""
+    return _CREW.get() is not None
+
+
 def work(
     model: Model, recipe: Recipe[Model, Shard, Result], shards: Sequence[Shard], advance: Advance
 ) -> Generator[Result, None, None]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from memviz.cli.common import Device, Mean, ModelName, Options, Weights
+from memviz.cli.common import Device, Mean, ModelName, Options, Ray, Weights
 
 if TYPE_CHECKING:
     from memviz.models import InputSpec
@@ -88,9 +88,10 @@ def render(
     mean: Mean = None,
     options: Options = None,
     device: Device = "auto",
+    ray: Ray = None,
 ) -> None:
     """Draw what units want to see: one PNG a unit, a contact sheet and a manifest. What is done is skipped."""
-    from memviz.cli.common import echo_table, read_model
+    from memviz.cli.common import crew, echo_table, read_model
     from memviz.cli.whole import render_all
     from memviz.files import write_json
     from memviz.index import load_index
@@ -103,8 +104,8 @@ def render(
 
     if (layer is None) != whole:
         raise typer.BadParameter("give either a layer or --all.", param_hint="LAYER")
-    if not whole and (branch or layers or only_plan):
-        raise typer.BadParameter("--branch, --layers and --plan go with --all.", param_hint="--all")
+    if not whole and (branch or layers or only_plan or ray):
+        raise typer.BadParameter("--branch, --layers, --plan and --ray go with --all.", param_hint="--all")
     if whole and units is not None:
         raise typer.BadParameter("--all draws all units: leave --units out.", param_hint="--units")
     maco = parameterization is Parameters.maco
@@ -116,14 +117,18 @@ def render(
     config = RenderConfig.from_dict({name: value for name, value in settings.items() if value is not None})
     channels = None if units is None else parse_channels(units)
     unit_objective(objective)
-    loaded = read_model(model, weights, device, mean, options)
-    if maco and index is not None:
-        config = replace(config, parameterization=_spectrum(index, photos, loaded.inputs))
     if layer is None:
-        wanted = [address.strip() for address in layers.split(",")] if layers else None
-        jobs = network_jobs(loaded, wanted, branch=branch, objective=objective, config=config, seed=seed)
-        render_all(loaded, jobs, out, None if index is None else load_index(index, photos), only_plan)
+        with crew(ray, device) as here:
+            loaded = read_model(model, weights, here, mean, options)
+            if maco and index is not None:
+                config = replace(config, parameterization=_spectrum(index, photos, loaded.inputs))
+            wanted = [address.strip() for address in layers.split(",")] if layers else None
+            jobs = network_jobs(loaded, wanted, branch=branch, objective=objective, config=config, seed=seed)
+            render_all(loaded, jobs, out, None if index is None else load_index(index, photos), only_plan)
         return
+    loaded = read_model(model, weights, device, mean, options)
+    if index is not None:
+        config = replace(config, parameterization=_spectrum(index, photos, loaded.inputs))
     if layer == "score":
         most = objectives.Score()
         renders = draw(loaded, objective=[most, -most], config=config, seed=seed, progress=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from memviz.artefacts import claim, leased
@@ -19,11 +20,14 @@ from memviz.rendering.cost import Plan, plan
 from memviz.rendering.engine import Engine, RenderResult
 from memviz.rendering.job import RenderJob
 from memviz.rendering.store import WORDS, SavedRenders, load_renders
+from memviz.work import employed, work
 
 # Units that one process takes at a time: what a process that is killed at most has drawn in vain is one batch of them.
 SHARE = 64
 # Between two looks at shares that other processes have taken.
 WAIT_SECONDS = 2.0
+Spend = Callable[[str, int], None]
+"""Is told how many steps of pictures of a layer are done."""
 
 
 def network_jobs(
@@ -71,7 +75,7 @@ class Painter:
     """Draws shares of a model's layers; the network up to the layer of the last one stays ready for the next."""
 
     def __init__(self, model: Model) -> None:
-        self._model = model
+        self.model = model
         self._key: RenderJob | None = None
         self._engine: Engine | None = None
 
@@ -86,9 +90,25 @@ class Painter:
         key = replace(share, units=(0,))
         if self._engine is None or key != self._key:
             self._engine = None  # before the next one is made, so that there are never two
-            self._engine, self._key = Engine(self._model, objectives, share.config, share.seed), key
+            self._engine, self._key = Engine(self.model, objectives, share.config, share.seed), key
         for batch in self._engine.chunks(objectives):
             yield self._engine.draw(batch, advance)
+
+    def paint(
+        self, share: RenderJob, spend: Callable[[str, int], None] = lambda address, steps: None
+    ) -> Iterator[Painted]:
+        """The same with the names of the files; an error ends it.
+
+        Args:
+            share: as `draw` takes it.
+            spend: is told of each finished step of each picture, with the layer.
+        """
+        files = iter(files_of(share))
+        try:
+            for batch in self.draw(share, lambda count=1: spend(share.address, count)):
+                yield Painted(share.address, tuple(batch), tuple(next(files) for _ in batch))
+        except RenderError as error:
+            yield Painted(share.address, error=str(error))
 
 
 def files_of(share: RenderJob) -> list[str]:
@@ -152,46 +172,80 @@ def render_jobs(
     left = [job for job in jobs if missing(job, saved[job.address])]
     estimate = estimate or plan(model, left, out)
     costs = {each.address: each.seconds / each.steps for each in estimate.layers}
-    failed: dict[str, str] = {}
     painter = Painter(model)
     with show_progress("Rendering", max(1, round(estimate.seconds)), "s of work", progress) as advance:
         spent, told = 0.0, 0
-        for job in left:
 
-            def spend(count: int = 1, cost: float = costs[job.address]) -> None:
-                nonlocal spent, told
-                spent += count * cost
-                advance(int(spent) - told)
-                told = int(spent)
+        def spend(address: str, steps: int) -> None:
+            nonlocal spent, told
+            spent += steps * costs[address]
+            advance(int(spent) - told)
+            told = int(spent)
 
-            try:
-                _render_layer(painter, job, Path(out) / job.address, spend)
-            except RenderError as error:
-                failed[job.address] = str(error)
+        failed = _render_shares(painter, [share for job in left for share in shares_of(job)], Path(out), spend)
     for job in jobs:
         if job.address not in failed:
             load_renders(Path(out) / job.address).merge(f"{model.name}  {job.address}")
     return failed
 
 
-def _render_layer(painter: Painter, job: RenderJob, folder: Path, advance: Advance) -> None:
-    """Draws the shares of a layer; returns when all of it is there, whoever drew it."""
-    left = shares_of(job)
-    while left:
-        taken = []
-        for share in left:
-            if missing(share, load_renders(folder)) is None:
-                continue
-            with leased(folder, f"{share.units[0]:05d}") as ours:
-                if not ours:
-                    taken.append(share)
-                    continue
-                # Another process may have finished it between the two looks.
-                mine = missing(share, saved := load_renders(folder))
-                if mine is not None:
-                    files = iter(files_of(mine))
-                    for batch in painter.draw(mine, advance):
-                        saved.add(batch, [next(files) for _ in batch])
+@dataclass(frozen=True)
+class Painting:
+    """Shares of jobs to draw, as a recipe of `memviz.work`: its workers give batch after batch, or an error."""
+
+    paths: tuple[str, ...] = ()
+
+    def __call__(self, model: Model) -> Callable[[Iterable[RenderJob], Advance], Iterator[Painted]]:
+        """A worker that holds the model."""
+        painter = Painter(model)
+        return lambda shares, advance: (painted for share in shares for painted in painter.paint(share))
+
+
+@dataclass(frozen=True)
+class Painted:
+    """A batch of pictures of a layer, with the names of their files; or why it could not be drawn."""
+
+    address: str
+    results: tuple[RenderResult, ...] = ()
+    files: tuple[str, ...] = ()
+    error: str = ""
+
+
+def _render_shares(painter: Painter, shares: list[RenderJob], out: Path, spend: Spend) -> dict[str, str]:
+    """Draws shares; returns when all are there, whoever drew them. By address, why a layer could not be drawn."""
+    failed: dict[str, str] = {}
+    while shares:
+        taken: list[RenderJob] = []
+        # A crew gets everything at once; this process takes one share after the other, so that others may take some.
+        for some in [shares] if employed() else [[share] for share in shares]:
+            with ExitStack() as leases:
+                mine = []
+                for share in some:
+                    folder = out / share.address
+                    if share.address in failed or not missing(share, load_renders(folder)):
+                        continue
+                    if not leases.enter_context(leased(folder, f"{share.units[0]:05d}")):
+                        taken.append(share)
+                    # Another process may have finished it between the two looks.
+                    elif still := missing(share, load_renders(folder)):
+                        mine.append(still)
+                if employed():
+                    found: Generator[Painted, None, None] = work(painter.model, Painting(), mine, _quiet)
+                else:
+                    found = (painted for share in mine for painted in painter.paint(share, spend))
+                with closing(found):
+                    for painted in found:
+                        if painted.error:
+                            failed[painted.address] = painted.error
+                            continue
+                        load_renders(out / painted.address).add(painted.results, painted.files)
+                        if employed():
+                            spend(painted.address, sum(result.record.steps for result in painted.results))
         if taken:
             time.sleep(WAIT_SECONDS)
-        left = taken
+        shares = taken
+    return failed
+
+
+def _quiet(count: int = 1) -> None:
+    """Tells nothing: how long a step takes depends on the layer, which a crew's counting does not know."""
