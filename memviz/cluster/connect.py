@@ -31,7 +31,7 @@ _QUIET = {
 @contextmanager
 def on_ray(address: str = LOCAL, *, device: str = "auto", threads: int | None = None) -> Iterator[None]:
     """Lets the workers of a Ray cluster do the work of what is called in the block: `memviz.build_index`,
-    `memviz.drivers`, `Model.score`.
+    `memviz.drivers`, `Model.score`, and the pictures of a whole network.
 
     Results are bit for bit those of one machine, if workers compute with as many threads as it does, on the same kind
     of processor. Nodes that come later are put to use; what a worker had in hand that dies, others do again.

@@ -1,11 +1,14 @@
 """Work on three nodes, against one process; nodes and workers are lost on the way."""
 
+from dataclasses import replace
+
 import pytest
 import tiny
 import torch
 from flaky import Flaky
 from helpers import undisturbed
 from indexes import same
+from torch import nn
 
 import memviz
 from memviz.errors import ClusterError, ModelError
@@ -13,6 +16,10 @@ from memviz.index.scan import ScanState
 from memviz.models import InputSpec
 from memviz.models.model import Scoring
 from memviz.models.score_file import score_to_csv
+from memviz.rendering import network
+from memviz.rendering.cost import plan
+from memviz.rendering.network import network_jobs, render_jobs
+from memviz.rendering.outcome import render_network
 from memviz.work import employing, work
 
 pytest.importorskip("ray", reason="needs Ray: pip install 'memviz[ray]'")
@@ -134,3 +141,21 @@ def test_nodes_that_do_not_see_the_photographs_are_named(connected, monkeypatch)
     said = r"node does not see /nowhere/a.png: photographs must lie on a file system that all nodes see"
     with pytest.warns(UserWarning, match=said), pytest.raises(ClusterError, match=said):
         list(work(flaky(), scoring, scoring.shards(), lambda count=1: None))
+
+
+def test_pictures_of_a_network(connected, tmp_path, monkeypatch):
+    """Files and table are those of one process, that had begun."""
+    monkeypatch.setattr(network, "SHARE", 2)
+    module = nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU(), nn.Conv2d(5, 3, 3)).eval()
+    model = memviz.wrap(module, InputSpec(size=(24, 24)))
+    jobs = network_jobs(model, config=memviz.RenderConfig(size=16, steps=3))
+    with employing(None):
+        one = render_network(model, jobs, tmp_path / "one", progress=False)
+        render_jobs(model, [replace(jobs[0], units=(0, 1))], tmp_path / "crew", progress=False)
+    monkeypatch.setattr(network.Painter, "draw", None)  # of this process
+    crew = render_network(model, jobs, tmp_path / "crew", progress=False, estimate=plan(model, jobs, tmp_path / "crew"))
+    folders = tmp_path / "one", tmp_path / "crew"
+    pictures = [{path.name: path.read_bytes() for path in folder.rglob("*-0*.png")} for folder in folders]
+    assert pictures[0] == pictures[1]
+    assert len(pictures[0]) == 8
+    assert crew.drop(columns="seconds").equals(one.drop(columns="seconds"))
