@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,7 +46,8 @@ def render_all(model: Model, jobs: list[RenderJob], out: Path, index: Index | No
         typer.echo(
             "\nbest: live units whose picture excites them more than any photograph; ratio: to the best, median."
         )
-    for why, count in table["why"][table["why"] != ""].str.partition(" (")[0].value_counts().items():
+    reasons = Counter(str(why).partition(" (")[0] for why in table["why"] if why)
+    for why, count in reasons.most_common():
         typer.echo(f"{count} units: {why}.")
     typer.echo(f"\n{out / TABLE}")
 

@@ -1,6 +1,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -160,3 +161,40 @@ def test_an_index_is_for_the_magnitude(memviz, tiny, tmp_path, given):
     assert done.code == 2
     assert "maco and --index go together" in done.err
     assert not (tmp_path / "out").exists()
+
+
+def test_all_units_are_planned_drawn_and_told(memviz, tiny, tmp_path, drawn):
+    arguments = ("render", tiny, "--all", "--branch", "alexnet", "--out", tmp_path / "all", *QUICK)
+    planned = memviz(*arguments, "--plan")
+    assert planned.code == 0
+    assert not (tmp_path / "all").exists()
+    rows = [line.split() for line in planned.out.splitlines() if line.startswith("alexnet.")]
+    units = sum(int(row[1]) for row in rows)
+    assert f"{units} units to draw: about" in planned.out
+    drawn.clear()
+    done = memviz(*arguments)
+    assert done.code == 0
+    assert len(set(drawn)) == units
+    table = pd.read_parquet(tmp_path / "all" / "units.parquet")
+    assert table["layer"].value_counts().to_dict() == {row[0]: int(row[1]) for row in rows}
+    assert table["why"].eq("").all()
+    again = memviz(*arguments)
+    assert "0 units to draw" in again.out
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ((), "give either a layer or --all"),
+        (("alexnet.conv1", "--all"), "give either a layer or --all"),
+        (("alexnet.conv1", "--plan"), "go with --all"),
+        (("--all", "--units", "3"), "--all draws all units"),
+        (("--all", "--branch", "alex"), "No layer to draw lies in 'alex'"),
+        (("--all", "--layers", "alexnet.conv9"), "There is no layer 'alexnet.conv9'"),
+    ],
+)
+def test_what_does_not_go_together(memviz, tiny, tmp_path, given, message):
+    done = memviz("render", tiny, *given, "--out", tmp_path / "all", *QUICK)
+    assert done.code != 0
+    assert message in " ".join(done.err.replace("│", " ").split())
+    assert not (tmp_path / "all").exists()
