@@ -5,14 +5,14 @@ import pytest
 from helpers import one_thread as one_thread
 from helpers import write_noise
 
-# Read when Ray is imported: no statistics, and no copies of the working directory for each worker.
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
+# Ray reads these when it is imported, which is while tests are collected: no statistics, and under `uv run` no copies of
+# the working directory, from which each worker would install everything anew.
+os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
 
 
 @pytest.fixture(scope="module")
 def cluster():
     """Three nodes: a head that only leads, and two of a core each, of which a test may kill one."""
-    os.environ.update(QUIET)
     pytest.importorskip("ray", reason="needs Ray: pip install 'memviz[ray]'")
     from ray.cluster_utils import Cluster
 
@@ -28,8 +28,6 @@ def cluster():
     finally:
         with suppress(Exception):
             made.shutdown()
-        for name in QUIET:
-            del os.environ[name]
 
 
 @pytest.fixture(scope="module")
