@@ -5,8 +5,8 @@ import pytest
 from helpers import one_thread as one_thread
 from helpers import write_noise
 
-# Ray reads these when it is imported, which is while tests are collected: no statistics, and under `uv run` no copies of
-# the working directory, from which each worker would install everything anew.
+# Ray reads these when it is imported, which is while tests are collected: no statistics, and under `uv run` no copies
+# of the working directory, from which each worker would install everything anew.
 os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
 
 
