@@ -28,6 +28,7 @@ def render_all(model: Model, jobs: list[RenderJob], out: Path, index: Index | No
     typer.echo("Measuring a few layers ...", err=True)
     estimate = plan(model, jobs, out)
     _echo_plan(estimate)
+    _echo_findings(model, jobs)
     if only_plan:
         return
     best = None if index is None else index.best_peaks()
@@ -75,6 +76,18 @@ def _echo_plan(plan: Plan) -> None:
     )
     if plan.warning:
         typer.echo(f"{plan.warning}\n", err=True)
+
+
+def _echo_findings(model: Model, jobs: list[RenderJob]) -> None:
+    """Says of layers whose weights are known not to be as they should be what they are."""
+    from memviz.models.weights import finding
+
+    weights, told = model.fingerprint(), dict[str, list[str]]()
+    for job in jobs:
+        if text := finding(weights, job.address):
+            told.setdefault(text, []).append(job.address)
+    for text, addresses in told.items():
+        typer.echo(f"Of the {len(addresses)} layers {addresses[0]} to {addresses[-1]}: {text}.\n")
 
 
 def duration(seconds: float) -> str:
