@@ -120,7 +120,8 @@ def _rows(jobs: Sequence[RenderJob], folder: Path, out: Path, best: Best | None,
             f"{(folder / job.address).relative_to(out).as_posix()}/{record.file}" if record.shown else None
             for record in records
         ]
-        tables.append(table.assign(layer=job.address, attempt=attempt, file=places)[COLUMNS])
+        seconds = pd.Series([record.seconds for record in records], table.index, dtype="float64")
+        tables.append(table.assign(layer=job.address, attempt=attempt, file=places, seconds=seconds)[COLUMNS])
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
 
 
