@@ -36,7 +36,7 @@ def test_a_grating_excites_the_filter_of_its_frequency_and_orientation_most(cycl
 def test_a_plain_picture_has_no_energy_contrast_or_edges():
     values = by_name(describe(np.full((40, 60, 3), [0.8, 0.2, 0.2], np.float32)))
     assert all(value == pytest.approx(np.log(0.1), abs=0.01) for name, value in values.items() if "energy" in name)
-    assert all(value == pytest.approx(0, abs=1e-3) for name, value in values.items() if name[:4] in ("cont", "edge"))
+    assert all(value == pytest.approx(0, abs=1e-2) for name, value in values.items() if name[:4] in ("cont", "edge"))
     assert values["mean a* 0,1"] == pytest.approx(values["percentile 99 a*"], abs=1e-3)
     assert values["mean a* 0,1"] > 30
 
