@@ -169,7 +169,9 @@ def claim(folder: Path, manifest: Manifest, words: Mapping[str, str] | None = No
         return there
     if folder.is_dir():
         remove_leftovers(folder)
-        if strange := sorted(name for name in os.listdir(folder) if name != LOCK and not name.startswith(WRITING)):
+        strange = sorted(name for name in os.listdir(folder) if name != LOCK and not name.startswith(WRITING))
+        # Another process may have claimed it since, whose manifest is its first file.
+        if strange and not (folder / MANIFEST).is_file():
             raise StoreError(f"{folder} is no {manifest.kind}: it holds {', '.join(strange[:3])}. Give a new folder.")
     folder.mkdir(parents=True, exist_ok=True)
     # Of two processes that claim at the same moment one writes and the other compares.
@@ -205,22 +207,13 @@ def locked(folder: Path, wait: bool = False) -> Iterator[None]:
     Raises:
         StoreError: another process holds the lock.
     """
-    lock = FileLock(folder / LOCK, thread_local=False)
-    held = True
-    try:
-        lock.acquire(timeout=-1 if wait else 0)
-    except Timeout:
-        raise StoreError(
-            f"Another process is writing {folder}. Wait until it is done and give the same command again, or choose "
-            "another folder."
-        ) from None
-    except NotImplementedError:
-        held = False
-    try:
+    with _hold(folder / LOCK, wait) as held:
+        if not held:
+            raise StoreError(
+                f"Another process is writing {folder}. Wait until it is done and give the same command again, or "
+                "choose another folder."
+            )
         yield
-    finally:
-        if held:
-            lock.release()
 
 
 @contextmanager
@@ -235,9 +228,20 @@ def leased(folder: Path, name: str) -> Iterator[bool]:
         name: of the share.
     """
     path = folder / f"{LOCK}-{name}"
+    with _hold(path, wait=False) as held:
+        try:
+            yield held
+        finally:
+            if held:  # still: who asks next makes a new file, and finds the share done
+                path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _hold(path: Path, wait: bool) -> Iterator[bool]:
+    """Whether the block has the lock of a file, or runs where no locks are known, and not another process."""
     lock = FileLock(path, thread_local=False)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=-1 if wait else 0)
     except Timeout:
         yield False
         return
@@ -247,7 +251,6 @@ def leased(folder: Path, name: str) -> Iterator[bool]:
     try:
         yield True
     finally:
-        path.unlink(missing_ok=True)  # while it is held: who waits for none finds a new file, and the share done
         lock.release()
 
 
