@@ -20,6 +20,7 @@ def render_all(model: Model, jobs: list[RenderJob], out: Path, index: Index | No
     import pandas as pd
 
     from memviz.cli.common import echo_table
+    from memviz.layers.unit import LIVE
     from memviz.rendering.cost import plan
     from memviz.rendering.outcome import TABLE, render_network
 
@@ -36,7 +37,7 @@ def render_all(model: Model, jobs: list[RenderJob], out: Path, index: Index | No
     groups = table.groupby("layer", sort=False)
     shown = pd.DataFrame({"units": groups.size(), "pictures": groups["file"].count()})
     if best is not None:
-        live = table["best_photograph"] > 0
+        live = table["best_photograph"] > LIVE
         shown["live"] = live.groupby(table["layer"], sort=False).sum()
         shown["best"] = (live & table["succeeds"].eq(True)).groupby(table["layer"], sort=False).sum()
         shown["ratio"] = groups["ratio"].median()

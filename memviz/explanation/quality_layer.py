@@ -15,13 +15,12 @@ from memviz.explanation.effect import LEVEL, Estimate
 from memviz.explanation.forced_choice import Places, Tasks, accuracy, evidence, score, set_tasks, shuffled
 from memviz.explanation.path_similarity import normalized, path_similarity
 from memviz.explanation.quality_result import KINDS, Choice, LayerQuality, PathSimilarity
+from memviz.layers.unit import LIVE
 from memviz.rendering import against_photographs
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# Below it, no photograph excites a unit: its best one reaches nothing that a picture could be compared with.
-LIVE = 1e-6
 Values = NDArray[np.float64]
 
 

@@ -23,6 +23,10 @@
     Visualizations Support Causal Understanding of CNN Activations?". An activation below zero is inhibition, so a
     picture that merely inhibits a unit less than any photograph does not succeed.
 
+**live**
+    A unit that a photograph excites by more than `LIVE`: its best one then reaches something that a picture can be
+    compared with.
+
 **ratio**
     The picture's peak as a multiple of the best photograph's (`ratio`); defined only where both are above zero.
 
@@ -43,7 +47,8 @@ from memviz.errors import LayerError
 if TYPE_CHECKING:
     from memviz.layers.table import Layer, LayerTable
 
-# torch's dotted names contain no path separators, so that files can be named after them.
+LIVE = 1e-6
+# Torch's dotted names contain no path separators, so that files can be named after them.
 _ADDRESS = re.compile(r"[^/\\\0:]+")
 # The largest networks have layers of some thousand channels: a longer number is an error, or an attack.
 _CHANNEL = re.compile(r"\d{1,7}", re.ASCII)

@@ -187,14 +187,13 @@ def render_job(
     engine = None if (folder / MANIFEST).is_file() else make()
     claim(folder, manifest, WORDS)
     saved = load_renders(folder)
-    missing = [unit for unit in job.units if unit not in saved.units]
-    if missing:
-        files = iter([f"{Unit(job.address, unit).stem}.png" for unit in missing])
+    if missing := saved.missing(job):
+        files = iter(replace(job, units=missing).files)
         for batch in _batches(engine or make(), [objectives[unit] for unit in missing], progress, label):
             saved.add(batch, [next(files) for _ in batch])
     saved = saved.merge(f"{model.name}  {job.address}")
     size = job.config.size
-    if gone := [unit for unit in job.units if unit not in saved.units]:
+    if gone := saved.missing(job):
         raise StoreError(
             f"{folder} lost the pictures of the units {', '.join(map(str, gone[:5]))} while others were drawn: another "
             "process removes files there. Give the same call again, or another folder."

@@ -171,8 +171,7 @@ def _done(job: RenderJob, out: Path) -> int:
     folder = out / job.address
     if not (folder / MANIFEST).is_file():
         return 0
-    units = load_renders(folder).units
-    return sum(unit in units for unit in job.units)
+    return len(job.units) - len(load_renders(folder).missing(job))
 
 
 def _png_bytes(picture: torch.Tensor) -> int:

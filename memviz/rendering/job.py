@@ -9,7 +9,7 @@ from typing import Any
 from memviz.artefacts import Manifest
 from memviz.errors import LayerError, RenderError, shown
 from memviz.layers import Layer
-from memviz.layers.unit import check_address, units_of
+from memviz.layers.unit import Unit, check_address, units_of
 from memviz.models import InputSpec
 from memviz.rendering.config import RenderConfig, read_table
 from memviz.rendering.objective import UnitObjective, unit_objective
@@ -63,6 +63,11 @@ class RenderJob:
         layers = None if layer.receptive_field is None else [layer] if anywhere else []
         config = self.config.resolve(layers, inputs.size)
         return replace(self, address=layer.address, units=units, config=config)
+
+    @property
+    def files(self) -> list[str]:
+        """The name of each picture's file."""
+        return [f"{Unit(self.address, unit).stem}.png" for unit in self.units]
 
     def objectives(self) -> dict[int, UnitObjective]:
         """The objective of each unit."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from memviz.artefacts import claim, leased
 from memviz.errors import LayerError, RenderError
-from memviz.layers.unit import Unit, lies_in
+from memviz.layers.unit import lies_in
 from memviz.models import Model
 from memviz.progress import Advance
 from memviz.progress import progress as show_progress
@@ -83,7 +83,7 @@ class Painter:
         """The pictures of a resolved job, batch by batch.
 
         Args:
-            share: of which `files_of` gives the files.
+            share: of one layer.
             advance: counts each finished step of each picture.
         """
         objectives = list(share.objectives().values())
@@ -103,17 +103,12 @@ class Painter:
             share: as `draw` takes it.
             spend: is told of each finished step of each picture, with the layer.
         """
-        files = iter(files_of(share))
+        files = iter(share.files)
         try:
             for batch in self.draw(share, lambda count=1: spend(share.address, count)):
                 yield Painted(share.address, tuple(batch), tuple(next(files) for _ in batch))
         except RenderError as error:
             yield Painted(share.address, error=str(error))
-
-
-def files_of(share: RenderJob) -> list[str]:
-    """The names of the files of a job's pictures."""
-    return [f"{Unit(share.address, unit).stem}.png" for unit in share.units]
 
 
 def shares_of(job: RenderJob) -> list[RenderJob]:
@@ -133,12 +128,6 @@ def claim_jobs(model: Model, jobs: Sequence[RenderJob], out: str | os.PathLike[s
         claim(folder, job.manifest(model.name, weights, model.layers[job.address], model.inputs), WORDS)
         found[job.address] = load_renders(folder)
     return found
-
-
-def missing(job: RenderJob, saved: SavedRenders) -> RenderJob | None:
-    """What of a job is not drawn yet; None where everything is."""
-    left = tuple(unit for unit in job.units if unit not in saved.units)
-    return replace(job, units=left) if left else None
 
 
 def render_jobs(
@@ -169,7 +158,7 @@ def render_jobs(
         StoreError: `out` holds pictures of other weights or settings.
     """
     saved = claim_jobs(model, jobs, out)
-    left = [job for job in jobs if missing(job, saved[job.address])]
+    left = [job for job in jobs if saved[job.address].missing(job)]
     estimate = estimate or plan(model, left, out)
     costs = {each.address: each.seconds / each.steps for each in estimate.layers}
     painter = Painter(model)
@@ -182,10 +171,10 @@ def render_jobs(
             advance(int(spent) - told)
             told = int(spent)
 
-        failed = _render_shares(painter, [share for job in left for share in shares_of(job)], Path(out), spend)
+        failed = _render_shares(painter, [share for job in left for share in shares_of(job)], saved, spend)
     for job in jobs:
         if job.address not in failed:
-            load_renders(Path(out) / job.address).merge(f"{model.name}  {job.address}")
+            saved[job.address].merge(f"{model.name}  {job.address}")
     return failed
 
 
@@ -211,8 +200,14 @@ class Painted:
     error: str = ""
 
 
-def _render_shares(painter: Painter, shares: list[RenderJob], out: Path, spend: Spend) -> dict[str, str]:
-    """Draws shares; returns when all are there, whoever drew them. By address, why a layer could not be drawn."""
+def _render_shares(
+    painter: Painter, shares: list[RenderJob], saved: Mapping[str, SavedRenders], spend: Spend
+) -> dict[str, str]:
+    """Draws shares into the folders of layers; returns when all are there, whoever drew them.
+
+    Returns:
+        By address, why a layer could not be drawn.
+    """
     failed: dict[str, str] = {}
     while shares:
         taken: list[RenderJob] = []
@@ -221,14 +216,14 @@ def _render_shares(painter: Painter, shares: list[RenderJob], out: Path, spend: 
             with ExitStack() as leases:
                 mine = []
                 for share in some:
-                    folder = out / share.address
-                    if share.address in failed or not missing(share, load_renders(folder)):
+                    if share.address in failed:
                         continue
+                    folder = saved[share.address].folder
                     if not leases.enter_context(leased(folder, f"{share.units[0]:05d}")):
                         taken.append(share)
-                    # Another process may have finished it between the two looks.
-                    elif still := missing(share, load_renders(folder)):
-                        mine.append(still)
+                    # Looked up only now, when no other process can be drawing it.
+                    elif units := load_renders(folder).missing(share):
+                        mine.append(replace(share, units=units))
                 if employed():
                     found: Generator[Painted, None, None] = work(painter.model, Painting(), mine, _quiet)
                 else:
@@ -238,7 +233,7 @@ def _render_shares(painter: Painter, shares: list[RenderJob], out: Path, spend: 
                         if painted.error:
                             failed[painted.address] = painted.error
                             continue
-                        load_renders(out / painted.address).add(painted.results, painted.files)
+                        saved[painted.address].add(painted.results, painted.files)
                         if employed():
                             spend(painted.address, sum(result.record.steps for result in painted.results))
         if taken:

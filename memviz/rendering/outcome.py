@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memviz.files import replacing
+from memviz.layers.unit import LIVE
 from memviz.models import Model
 from memviz.rendering.config import DEFAULT_SIZE
 from memviz.rendering.cost import Plan, plan
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TABLE, RETRIES = "units.parquet", "retries"
-# Of the best photograph's peak: a unit that none excites more is not live, and no picture of it is missed.
-LIVE = 1e-6
 COLUMNS = [
     "layer", "unit", "state", "mean", "peak", "best_photograph", "ratio", "succeeds", "seconds", "attempt", "file",
 ]  # fmt: skip
@@ -80,6 +79,8 @@ def render_network(
         failed = failed[[_fails(row, best) for row in failed.to_dict("records")]]
         units = {str(layer): tuple(group["unit"].tolist()) for layer, group in failed.groupby("layer")}
         again = [change(replace(job, units=units[job.address])) for job in jobs if job.address in units]
+        if not again:
+            break
         folder = out / RETRIES / name
         lost = render_jobs(model, again, folder, estimate=estimate.of(again, folder), progress=progress)
         tables.append(_rows([job for job in again if job.address not in lost], folder, out, best, name))

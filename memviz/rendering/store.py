@@ -55,6 +55,11 @@ class SavedRenders:
         """Of a layer's pictures, the record of each unit."""
         return {record.unit: record for record in self.records if record.unit is not None}
 
+    def missing(self, job: RenderJob) -> tuple[int, ...]:
+        """The units of a job that are not among these."""
+        there = self.units
+        return tuple(unit for unit in job.units if unit not in there)
+
     def path(self, record: RenderRecord) -> Path | None:
         """A record's picture; None if it has none.
 
