@@ -120,6 +120,15 @@ def read_device(name: str) -> torch.device:
     return device
 
 
+def split(addresses: str) -> list[str]:
+    """Addresses that are written with commas.
+
+    >>> split("alexnet.conv4, resnet@139")
+    ['alexnet.conv4', 'resnet@139']
+    """
+    return [address.strip() for address in addresses.split(",")]
+
+
 def parse_options(pairs: list[str] | None) -> dict[str, str]:
     """The options of an architecture by name.
 

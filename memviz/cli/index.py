@@ -30,10 +30,10 @@ def index(
     ray: Ray = None,
 ) -> None:
     """Find the photographs that excite each unit of each layer most. Interrupted, it continues where it was."""
-    from memviz.cli.common import crew, read_model
+    from memviz.cli.common import crew, read_model, split
     from memviz.index import build_index
 
-    chosen = [address.strip() for address in layers.split(",")] if layers else None
+    chosen = split(layers) if layers else None
     with crew(ray, device) as here:
         built = build_index(
             read_model(model, weights, here, mean, options),

@@ -12,6 +12,7 @@ import typer
 from memviz.cli.common import Device, Mean, ModelName, Options, Ray, Weights
 
 if TYPE_CHECKING:
+    from memviz.index import Index
     from memviz.models import InputSpec
     from memviz.rendering import Maco
 
@@ -91,7 +92,7 @@ def render(
     ray: Ray = None,
 ) -> None:
     """Draw what units want to see: one PNG a unit, a contact sheet and a manifest. What is done is skipped."""
-    from memviz.cli.common import crew, echo_table, read_model
+    from memviz.cli.common import crew, echo_table, read_model, split
     from memviz.cli.whole import render_all
     from memviz.files import write_json
     from memviz.index import load_index
@@ -109,7 +110,7 @@ def render(
     if whole and units is not None:
         raise typer.BadParameter("--all draws all units: leave --units out.", param_hint="--units")
     maco = parameterization is Parameters.maco
-    if maco != (index is not None) and not (whole and index is not None):
+    if (maco and index is None) or (index is not None and not (maco or whole)):
         raise typer.BadParameter("--parameterization maco and --index go together.", param_hint="--index")
     settings: dict[str, Any] = {"size": size, "steps": steps, "batch_size": batch_size}
     if not maco:
@@ -117,18 +118,16 @@ def render(
     config = RenderConfig.from_dict({name: value for name, value in settings.items() if value is not None})
     channels = None if units is None else parse_channels(units)
     unit_objective(objective)
-    if layer is None:
-        with crew(ray, device) as here:
-            loaded = read_model(model, weights, here, mean, options)
-            if maco and index is not None:
-                config = replace(config, parameterization=_spectrum(index, photos, loaded.inputs))
-            wanted = [address.strip() for address in layers.split(",")] if layers else None
+    opened = None if index is None else load_index(index, photos)
+    with crew(ray, device) as here:
+        loaded = read_model(model, weights, here, mean, options)
+        if maco and opened is not None:
+            config = replace(config, parameterization=_spectrum(opened, loaded.inputs))
+        if layer is None:
+            wanted = split(layers) if layers else None
             jobs = network_jobs(loaded, wanted, branch=branch, objective=objective, config=config, seed=seed)
-            render_all(loaded, jobs, out, None if index is None else load_index(index, photos), only_plan)
-        return
-    loaded = read_model(model, weights, device, mean, options)
-    if index is not None:
-        config = replace(config, parameterization=_spectrum(index, photos, loaded.inputs))
+            render_all(loaded, jobs, out, opened, only_plan)
+            return
     if layer == "score":
         most = objectives.Score()
         renders = draw(loaded, objective=[most, -most], config=config, seed=seed, progress=True)
@@ -143,13 +142,11 @@ def render(
     typer.echo(f"\n{folder / CONTACT_SHEET}")
 
 
-def _spectrum(folder: Path, photos: Path | None, inputs: InputSpec) -> Maco:
+def _spectrum(index: Index, inputs: InputSpec) -> Maco:
     """The parameterization with the magnitude of an index's photographs, of `MOST` at most."""
-    from memviz.index import load_index
     from memviz.progress import progress
     from memviz.rendering import Maco
 
-    index = load_index(folder, photos)
     numbers = index.ranked["image"].tolist()
     numbers = numbers[:: -(-len(numbers) // MOST)]
     with progress("Reading", len(numbers), "photographs", True) as advance:
