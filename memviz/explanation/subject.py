@@ -9,11 +9,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from memviz.errors import ModelError
 from memviz.explanation.measure import remove_sigmoid
-from memviz.layers import ChannelsLast, fold_batch_norms, isolated, private_copy, replace_response_norms, truncate
+from memviz.layers import ChannelsLast, isolated, private_copy, quickened, truncate
 from memviz.layers.unit import Unit
 from memviz.models import Model
 from memviz.rendering.augment import RandomTransforms
@@ -87,8 +87,8 @@ class Subject:
                 if unit is None:
                     model.numbers([network(example)], 2)
             self._plain = ChannelsLast(truncate(network, [address]))
-            self._network = _prepared(private_copy(network), [address])
-            self._early = _prepared(private_copy(model.module), held)
+            self._network = quickened(truncate(private_copy(network), [address]))
+            self._early = quickened(truncate(private_copy(model.module), held))
         self._address = address
         cut = torch.rand(CUTS, 4, generator=self._cuts, dtype=torch.float64, device="cpu")
         self._boxes = cut.tolist()
@@ -193,15 +193,6 @@ class Subject:
 def to_pil(picture: Tensor) -> Image.Image:
     """A picture (1, 3, H, W) in [0, 1] as it is saved, in 8 bits."""
     return as_image(picture[0].detach().cpu().mul(255).round().clamp(0, 255).to(torch.uint8))
-
-
-def _prepared(network: nn.Module, addresses: Sequence[str]) -> nn.Module:
-    """A private network up to some layers, made quick."""
-    short = truncate(network, addresses)
-    if isinstance(short, torch.fx.GraphModule):
-        fold_batch_norms(short)
-    replace_response_norms(short)
-    return ChannelsLast(short)
 
 
 def _distances(found: dict[str, Tensor], reference: dict[str, Tensor]) -> dict[str, float]:

@@ -7,7 +7,7 @@ import contextlib
 import torch
 from torch import Tensor, nn
 
-from memviz.layers import ChannelsLast, fold_batch_norms, replace_response_norms
+from memviz.layers import ChannelsLast, quickened
 from memviz.layers.torus import on_torus
 from memviz.models import Model
 
@@ -24,10 +24,7 @@ class Prepared:
 
     def __init__(self, model: Model, network: nn.Module, size: tuple[int, int], mixed_precision: bool) -> None:
         self._model, self._device, self._mixed_precision = model, model.device, mixed_precision
-        if isinstance(network, torch.fx.GraphModule):
-            fold_batch_norms(network)
-        replace_response_norms(network)
-        self.plain = ChannelsLast(network)
+        self.plain = quickened(network)
         torus = on_torus(network) if isinstance(network, torch.fx.GraphModule) else None
         self._torus = None if torus is None else ChannelsLast(torus)
         if self._torus is not None:
