@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from PIL import Image
 
-from memviz.artefacts import Manifest, check_folder, claim, inside, locked, read_result
+from memviz.artefacts import check_folder, claim, inside, locked, read_result
 from memviz.errors import LayerError, RenderError
 from memviz.explanation.departure import Departure, Parameters
 from memviz.explanation.subject import Measurement, Subject, to_pil
@@ -232,12 +232,9 @@ def accentuate(
     held = tuple(model.layers[address].address for address in config.hold) if config.hold else near_layers(model)
     digest = content_hash(photograph)
     asked = {"direction": direction, "unit": None if chosen is None else str(chosen), **asdict(config)}
-    manifest = Manifest(
+    manifest = model.manifest(
         KIND,
         FORMAT,
-        model.name,
-        model.fingerprint(),
-        model.inputs.to_dict(),
         {"photograph": digest, **asked, "hold": list(held)},
         seed,
     )

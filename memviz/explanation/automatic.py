@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memviz.artefacts import LOCK, MANIFEST, Manifest, claim, locked, remove
+from memviz.artefacts import LOCK, MANIFEST, claim, locked, remove
 from memviz.errors import LabelError
 from memviz.explanation.labellers import Concepts, Labeller, NamedOutputs
 from memviz.explanation.labels import FORMAT, KIND, NAMED, Label, LayerLabels, automatic_folders, labels_folder
@@ -84,7 +84,7 @@ def label_units(
         "quantile": QUANTILE,
         **labeller.settings,
     }
-    manifest = Manifest(KIND, FORMAT, model.name, model.fingerprint(), model.inputs.to_dict(), config, seed)
+    manifest = model.manifest(KIND, FORMAT, config, seed)
     claim(folder, manifest, {f"config.{name}": f"its {name} are others" for name in ("photographs", "categories")})
     with locked(folder):
         try:

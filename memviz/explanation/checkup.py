@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from memviz.artefacts import Manifest, claim, read_result
+from memviz.artefacts import claim, read_result
 from memviz.explanation.effect import Effect, Effects, branch_effects, find_addresses, layer_effects
 from memviz.explanation.measure import Reading
 from memviz.explanation.silent import SilentUnits, describe_silent, silent_units
@@ -195,12 +195,9 @@ def checkup(
         photographs.check_model(model)
     addresses = find_addresses(model, layers)
     folder = None if out is None else Path(out)
-    manifest = Manifest(
+    manifest = model.manifest(
         KIND,
         FORMAT,
-        model.name,
-        model.fingerprint(),
-        model.inputs.to_dict(),
         {"photographs": _digest(photographs), "layers": list(addresses), "sample": sample},
         seed,
     )

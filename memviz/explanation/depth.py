@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from memviz.artefacts import SHARDS, Manifest, add_shard, claim, locked, read_result
+from memviz.artefacts import SHARDS, add_shard, claim, locked, read_result
 from memviz.errors import LayerError, StoreError
 from memviz.explanation.concepts import check_concepts, conceptual_features
 from memviz.explanation.depth_layers import choose_layers, choose_units, count_convolutions, find_branch
@@ -120,12 +120,9 @@ def depth(
     check_concepts(named, paths)
     if config.twin:
         check_twin(model)
-    manifest = Manifest(
+    manifest = model.manifest(
         KIND,
         FORMAT,
-        model.name,
-        model.fingerprint(),
-        model.inputs.to_dict(),
         {
             "photographs": index.config.photographs,
             "concepts": f"{named.name} {named.fingerprint()[:12]}",

@@ -170,7 +170,7 @@ def drivers(
     wanted = {layer.address for layer in index.layers} | set(model.named)
     layers = {layer.address: layer.channels for layer in model.layers if layer.address in wanted}
     config = {"photographs": index.config.photographs, "layers": layers, "sample": sample}
-    manifest = Manifest(KIND, FORMAT, model.name, model.fingerprint(), model.inputs.to_dict(), config, seed)
+    manifest = model.manifest(KIND, FORMAT, config, seed)
     folder = drivers_folder(index) / f"{'all' if sample is None else sample}-{seed}" if out is None else Path(out)
     surveying = Surveying(layers, reading)
     Survey(model, layers).check()  # before the folder is claimed

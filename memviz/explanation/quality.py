@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from memviz.artefacts import Manifest, claim, locked, read_result
+from memviz.artefacts import claim, locked, read_result
 from memviz.errors import ModelError, StoreError
 from memviz.explanation.depth_result import find_warnings
 from memviz.explanation.encoder import EfficientNetLite0, Encoder
@@ -109,12 +109,9 @@ def quality(
     encoder = encoder or EfficientNetLite0(model.device)
     study = Study(model, index, encoder, config.sample, seed, progress)
     check_photographs(len(study.paths), config.explanations, config.quantile)
-    manifest = Manifest(
+    manifest = model.manifest(
         KIND,
         FORMAT,
-        model.name,
-        model.fingerprint(),
-        model.inputs.to_dict(),
         {
             **asdict(config),
             "photographs": index.config.photographs,

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from memviz.artefacts import SHARDS, Manifest, add_shard, claim, locked
+from memviz.artefacts import SHARDS, add_shard, claim, locked
 from memviz.errors import StoreError
 from memviz.explanation.depth_layers import find_branch
 from memviz.explanation.encoder import Encoder, encode
@@ -44,7 +44,7 @@ class Study:
         self._model, self._index, self._encoder, self._progress = model, index, encoder, progress
         self.paths, self._hashes = draw_photographs(index, sample, seed)
         config = {"photographs": index.config.photographs, "sample": sample}
-        self._manifest = Manifest(KIND, FORMAT, model.name, model.fingerprint(), model.inputs.to_dict(), config, seed)
+        self._manifest = model.manifest(KIND, FORMAT, config, seed)
         name = f"{model.fingerprint()[:12]}-{index.config.photographs[:12]}-{sample}-{seed}"
         self._folder = index.path.resolve().parent / "quality-photographs" / name
 

@@ -79,7 +79,7 @@ def build_index(
     watched = _watched(model, layers)
     photographs = Photographs.find(sources)
     config = IndexConfig(tuple(watched), k, photographs.fingerprint(), model.target, model.score_spec.to_dict())
-    manifest = Manifest(KIND, FORMAT, model.name, model.fingerprint(), model.inputs.to_dict(), asdict(config))
+    manifest = model.manifest(KIND, FORMAT, asdict(config))
     heal(out)
     partial = partial_folder(out)
     if _is_there(out, manifest):

@@ -8,11 +8,12 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from memviz.artefacts import Manifest
 from memviz.errors import ModelError
 from memviz.files import utf8_name
 from memviz.images import find_images, stream
@@ -105,6 +106,10 @@ class Model:
     def fingerprint(self) -> str:
         """SHA-256 of the weights, which identifies the network of an index or of renders."""
         return fingerprint(self.module)
+
+    def manifest(self, kind: str, version: int, config: dict[str, Any], seed: int | None = None) -> Manifest:
+        """The manifest of a result of this model; arguments as `memviz.artefacts.Manifest` has them."""
+        return Manifest(kind, version, self.name, self.fingerprint(), self.inputs.to_dict(), config, seed)
 
     def run(self, network: nn.Module, crops: Tensor) -> list[object]:
         """The outputs of `network`, a `ChannelsLast` copy, for each of the crops (N, crops, 3, H, W) of N pictures.

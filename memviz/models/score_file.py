@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from memviz.artefacts import Manifest, claim, locked, partial_folder
+from memviz.artefacts import claim, locked, partial_folder
 from memviz.files import check_file, replacing
 from memviz.images import find_images, state
 from memviz.models.model import Model, Scored, score_table, warn_unreadable
@@ -56,7 +56,7 @@ def score_to_csv(
     states = {path: _read_state(path) for path in paths}
     partial = partial_folder(out)
     config = {"score_spec": model.score_spec.to_dict(), "target": model.target}
-    claim(partial, Manifest(KIND, FORMAT, model.name, model.fingerprint(), model.inputs.to_dict(), config))
+    claim(partial, model.manifest(KIND, FORMAT, config))
     with locked(partial):
         found = {
             path: Scored(path, score) for path, score, known in _read_rows(partial / ROWS) if states.get(path) == known
