@@ -127,7 +127,7 @@ def main() -> None:
     cpu = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
     machine = f"{cpu[0] if cpu else platform.processor()}, {torch.get_num_threads()} threads, {platform.system()}"
     print(f"\n{machine}; Python {platform.python_version()}, {versions}.")
-    print(f"memviz {arguments.steps} steps, the first at 128 px and the last at 227;", end=" ")
+    print(f"memviz {arguments.steps} steps at 128 px, the last of them as if repeated without end;", end=" ")
     print(f"lucent {arguments.lucent_steps} at {LUCENT_SIZE} px.\n")
     print("| unit | memviz s | mean | peak | lucent s | mean | peak | faster |\n|---|---|---|---|---|---|---|---|")
     print("\n".join(drawn))

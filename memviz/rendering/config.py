@@ -30,7 +30,8 @@ PARAMETERIZATIONS: dict[str, type[Fourier | Pixel | Maco]] = {"fourier": Fourier
 
 @dataclass(frozen=True)
 class Refinement:
-    """The last steps: without transforms, on the pictures repeated to the network's input, as they are measured.
+    """The last steps: without transforms, on the pictures as they are measured: repeated to the network's input, or, to
+    the same effect, as if without end (`memviz.layers.torus`).
 
     Attributes:
         share: of the steps.
