@@ -22,6 +22,10 @@ from PIL import Image
 from torch import nn
 
 LIGHTNING = ("pytorch_lightning", "lightning_fabric", "lightning_utilities", "torchmetrics")
+# The test that is running; and what torch's compiler, OpenCV and scikit-learn set when they are first imported.
+_UNRELATED = (
+    "PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR", "LD_LIBRARY_PATH", "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK",
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -120,8 +124,7 @@ def _globals():
         "logging levels": {name: logging.getLogger(name).level for name in ("", *LIGHTNING)},
         "warning filters": list(warnings.filters),
         "signal handlers": [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)],
-        # Of the test that is running.
-        "environment": {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"},
+        "environment": {name: value for name, value in os.environ.items() if name not in _UNRELATED},
         "matplotlib": dict(sys.modules["matplotlib"].rcParams) if "matplotlib" in sys.modules else None,
         "working directory": os.getcwd(),
         "global hooks": list(torch.nn.modules.module._global_forward_hooks),
