@@ -1,5 +1,10 @@
 import importlib.util
+import os
 from pathlib import Path
+
+# Before torch is imported: tests run side by side, and each computes, as do the processes that it starts, on one core.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch

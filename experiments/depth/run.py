@@ -1,6 +1,6 @@
 """How perceptual or conceptual ResMem's layers are, with the classes of a network that shares no weights with it.
 
-uv run --group depth python experiments/depth/run.py --index runs/photos --out runs/depth
+uv run --extra quality python experiments/depth/run.py --index runs/photos --out runs/depth
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """How much one random draw of ResMem's AlexNet branch differs from another, and the published one from them.
 
-uv run --group depth python -m experiments.depth.twins --index runs/photos --seeds 1 2 3 4 5
+uv run --extra quality python -m experiments.depth.twins --index runs/photos --seeds 1 2 3 4 5
 """
 
 import argparse

@@ -135,10 +135,20 @@ class Engine:
     def _measure_bytes(self) -> int:
         """Bytes that autograd keeps for one picture, at most; also shows that the network runs at these sizes."""
         picture = torch.full((1, 3, *self.size), 0.5, device=self.device, requires_grad=True)
-        seen = [picture]
+        most = bytes_kept(self._network, picture, self._network.plain)
         if self.config.refining_steps and any(map(asks_for_no_place, self._objectives)):
-            seen.append(as_inputs(picture, self.model.inputs))  # more than a tile without end takes
-        return max(bytes_kept(self._network, pictures, self._network.plain) for pictures in seen)
+            most = max(most, bytes_kept(lambda seen: self._measurably(seen, True), picture, self._network.plain))
+        return most
+
+    def _measurably(self, pictures: Tensor, anywhere: bool) -> tuple[dict[str, Tensor], tuple[int, int], bool]:
+        """Activations of pictures as they will be measured, the size at which the network saw them, and whether it saw
+        them as if repeated without end."""
+        if not anywhere:
+            return self._network(pictures), self.size, False
+        if self._network.closes and (tiles := as_endless(pictures, self.model.inputs)) is not None:
+            return self._network.endless(tiles), self.model.inputs.size, True
+        seen = as_inputs(pictures, self.model.inputs)
+        return self._network(seen), (seen.shape[2], seen.shape[3]), False
 
     def chunks(self, objectives: Sequence[Objective | Lucent]) -> Iterator[list[Objective | Lucent]]:
         """The objectives in batches that fit into memory, and are drawn in the same way."""
@@ -253,19 +263,14 @@ class Engine:
         if self.config.refinement is None:
             return start
         steps, anywhere = self.config.refining_steps, asks_for_no_place(objectives[0])
-        closes = anywhere and self._network.closes
 
         def view(left: Sequence[int]) -> Values:
             batch = ObjectiveBatch([objectives[group] for group in left], self.model, self._names)
 
             def values(step: int, parameters: Tensor) -> Tensor:
                 pictures = self.config.parameterization.pictures(parameters, self.size)
-                tiles = as_endless(pictures, self.model.inputs) if closes else None
-                if tiles is not None:
-                    maps = self._network.endless(tiles)
-                    return batch(maps, pictures, self.model.inputs.size, refining=True, endless=True)
-                seen = as_inputs(pictures, self.model.inputs) if anywhere else pictures
-                return batch(self._network(seen), pictures, (seen.shape[2], seen.shape[3]), refining=True)
+                maps, size, endless = self._measurably(pictures, anywhere)
+                return batch(maps, pictures, size, refining=True, endless=endless)
 
             return values
 

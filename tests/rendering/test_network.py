@@ -205,7 +205,11 @@ def test_what_fails_is_drawn_again_until_it_succeeds(small, tmp_path):
     assert table.loc[by_seed_1, ["attempt", "succeeds", "why"]].tolist() == ["seed-1", True, ""]
     assert table.loc[by_seed_1, "file"] == f"retries/seed-1/body.3/body.3-{by_seed_1:04d}.png"
     assert table.loc[unbeaten, "why"].startswith("the best photograph excites it more (1e+09, the picture ")
-    assert table.loc[dark, ["attempt", "why"]].tolist() == ["first", "no photograph excites the unit"]
+    assert first[dark] < 0
+    assert table.loc[dark, ["attempt", "why"]].tolist() == [
+        "first",
+        "no photograph excites the unit, nor does the picture",
+    ]
     for attempt, units in {"seed-1": {by_seed_1, unbeaten}, "seed-2": {unbeaten}, "redirected": {unbeaten}}.items():
         assert set(load_renders(tmp_path / "retries" / attempt / "body.3").units) == units
     larger = load_renders(tmp_path / "retries" / "larger-canvas" / "body.3")
@@ -217,6 +221,14 @@ def test_what_fails_is_drawn_again_until_it_succeeds(small, tmp_path):
     assert table.loc[unbeaten, "peak"] == max(attempts)
     again = render_network(small, [job], tmp_path, best={"body.3": best}, estimate=cheap([job])).set_index("unit")
     pd.testing.assert_frame_equal(again, table)
+
+
+def test_where_no_photograph_excites_a_unit_it_says_whether_the_picture_does():
+    row = {"layer": "a", "unit": 0, "state": "ok", "file": "a.png", "succeeds": True}
+    why = [outcome._why(row | {"peak": peak}, {"a": {0: 0.0}}) for peak in (0.23, 0.0)]
+    assert why == [
+        f"no photograph excites the unit{end}" for end in ("; the picture does (0.23)", ", nor does the picture")
+    ]
 
 
 def test_a_unit_that_is_dead_says_so(wrapped, tmp_path):
