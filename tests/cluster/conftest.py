@@ -12,7 +12,7 @@ os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": 
 
 @pytest.fixture(scope="module")
 def cluster():
-    """Three nodes: a head that only leads, and two of a core each, of which a test may kill one."""
+    """Three nodes of a core each: a head, and two of which a test may kill one."""
     pytest.importorskip("ray", reason="needs Ray: pip install 'memviz[ray]'")
     from ray.cluster_utils import Cluster
 

@@ -86,7 +86,7 @@ def test_a_cluster_continues_one_machine_although_a_node_dies(cluster, connected
         merge(state, other)
         nodes = {node.node_id: node for node in cluster.worker_nodes}
         if not lost:
-            place = next(place for place in works[0]._calls.values() if place.given)
+            place = next(place for place in works[0]._calls.values() if place.given and place.node in nodes)
             lost.append(place.given)
             cluster.remove_node(nodes[place.node], allow_graceful=False)
 
