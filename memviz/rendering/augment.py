@@ -70,11 +70,12 @@ class RandomTransforms:
         height, width = pictures.shape[2:]
         x = torch.arange(1 - width, width, 2, dtype=maps.dtype, device=maps.device)[:, None] / width
         y = torch.arange(1 - height, height, 2, dtype=maps.dtype, device=maps.device)[:, None] / height
-        # What F.affine_grid computes by a matrix product for every position, as a sum of a row and a column.
-        across, down, shift = (maps[:, None, None, :, axis] for axis in range(3))
-        grid = across * x + (down * y[:, None] + shift)
-        # From edges at -1 and 1 to pixels, and back into the picture, which one more row and column make periodic.
-        sides = grid.new_tensor([width, height])
-        grid = torch.remainder((grid + 1) * (sides / 2) - 0.5, sides) * (2 / (sides + 1)) + (1 / (sides + 1) - 1)
+        # What F.affine_grid computes by a matrix product for every position, as a sum of a row and a column; from edges
+        # at -1 and 1 to sides of the picture from the centre of its first pixel.
+        sides = maps.new_tensor([width, height])
+        across, down, shift = (maps[:, None, None, :, axis] / 2 for axis in range(3))
+        grid = across * x + (down * y[:, None] + shift + (0.5 - 0.5 / sides))
+        # Back into the picture, which one more row and column make periodic; `remainder` takes several times as long.
+        grid = grid.sub_(grid.floor()).mul_(2 * sides / (sides + 1)).add_(1 / (sides + 1) - 1)
         pictures = F.pad(pictures, (0, 1, 0, 1), mode="circular")
         return F.grid_sample(pictures, grid, padding_mode="border", align_corners=False)
