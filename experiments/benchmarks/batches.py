@@ -55,7 +55,7 @@ def main() -> None:
     arguments = parser.parse_args()
     model = memviz.load_model("resmem")
     sizes = " | ".join(map(str, SIZES))
-    print(f"| layer | steps taken | ms of a processor a picture and step, of {sizes} pictures | lost at most |")
+    print(f"| layer | steps taken | ms of a processor a picture and step, of {sizes} pictures | more than full batches |")
     print("|" + "---|" * (len(SIZES) + 3), flush=True)
     for layer in arguments.layers:
         wanted = [objectives.Excitation(layer, unit) for unit in range(max(SIZES))]
@@ -70,9 +70,9 @@ def main() -> None:
         cost = {size: statistics.median(each) for size, each in turns.items()}
         # A batch costs as the next larger one that was timed.
         spent = sum(size * count * cost[min(each for each in SIZES if each >= size)] for size, count in found.items())
-        full = sum(size * count for size, count in found.items()) * min(cost.values())
+        full = sum(size * count for size, count in found.items()) * cost[max(SIZES)]
         row = " | ".join(f"{1000 * cost[size]:.2f}" for size in SIZES)
-        print(f"| {layer} | {taken:.0%} | {row} | {1 - full / spent:.1%} |", flush=True)
+        print(f"| {layer} | {taken:.0%} | {row} | {spent / full - 1:+.1%} |", flush=True)
 
 
 if __name__ == "__main__":
