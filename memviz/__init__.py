@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from memviz.rendering import Renders as Renders
     from memviz.rendering import objectives as objectives
     from memviz.rendering import render as render
+    from memviz.site import build_site as build_site
     from memviz.training import Runtime as Runtime
     from memviz.training import Start as Start
     from memviz.training import Teacher as Teacher
@@ -74,6 +75,7 @@ _HOME = {
     "TrainingJob": "memviz.training",
     "accentuate": "memviz.explanation",
     "build_gallery": "memviz.gallery",
+    "build_site": "memviz.site",
     "build_index": "memviz.index",
     "checkup": "memviz.explanation",
     "depth": "memviz.explanation",

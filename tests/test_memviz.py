@@ -12,7 +12,7 @@ PUBLIC = {
     "ExplainConfig", "Explanation", "explain",
     "Checkup", "Index", "InputSpec", "MemvizError", "Model", "RenderConfig", "Renders", "Report", "Runtime", "Start",
     "Teacher", "build_index", "checkup", "evaluate", "build_gallery", "list_models", "load_index", "load_model",
-    "label_units",
+    "build_site", "label_units",
     "Quality", "QualityConfig", "quality",
     "objectives", "render", "make_gallery", "sample_photos", "train", "wrap", "TrainConfig", "TrainingJob",
 }  # fmt: skip

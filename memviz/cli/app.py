@@ -22,6 +22,7 @@ from memviz.cli import (
     render,
     score,
     search,
+    site,
     top,
     train,
 )
@@ -53,6 +54,7 @@ for command in (
     index.index,
     top.top,
     gallery.gallery,
+    site.site,
     demo.demo,
 ):
     app.command()(command)

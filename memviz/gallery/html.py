@@ -19,10 +19,14 @@ def to_html(page: Page) -> str:
     return pages.get_template("page.html").render(page=page, body=body).lstrip()
 
 
-def environment() -> jinja2.Environment:
-    """What templates of pages are read and filled in by; whatever is filled in is escaped."""
+def environment(package: str = "memviz.gallery") -> jinja2.Environment:
+    """What templates of pages are read and filled in by; whatever is filled in is escaped.
+
+    Args:
+        package: whose templates come first, before the galleries'.
+    """
     pages = jinja2.Environment(
-        loader=jinja2.PackageLoader("memviz.gallery"),
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader(each) for each in dict.fromkeys((package, "memviz.gallery"))]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -1,0 +1,256 @@
+"""From saved results to the folder of a site."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from PIL import Image
+
+from memviz.artefacts import Manifest, claim, locked
+from memviz.errors import StoreError, did_you_mean
+from memviz.explanation.ablation import Ablation, load_ablations
+from memviz.explanation.checkup import Checkup, find_checkup
+from memviz.explanation.drivers import Drivers, find_drivers
+from memviz.explanation.labels import Labels, load_labels
+from memviz.gallery.html import environment
+from memviz.index import Index, load_index
+from memviz.layers import Layer
+from memviz.models.weights import finding
+from memviz.progress import progress as show_progress
+from memviz.site.describe import Sources, describe_field
+from memviz.site.files import write
+from memviz.site.layer_page import LayerPage, write_sheets
+from memviz.site.neighbours import neighbours
+from memviz.site.photographs import STRIP, write_photographs
+from memviz.site.pictures import Picture, Renders
+from memviz.site.places import DATA, PAGE, layer_place, link
+
+KIND, FORMAT = "memviz-site", 1
+STYLE, SCRIPT, SEARCH = "style.css", "site.js", "search.js"
+_WORDS = {"weights": "the index of other weights", "config.photographs": "an index of other photographs"}
+_QUALITY = 92  # of a render, whose file is a third of the PNG's
+
+
+def build_site(
+    index: Index | str | os.PathLike[str],
+    *,
+    out: str | os.PathLike[str],
+    renders: Sequence[str | os.PathLike[str]] = (),
+    layers: Iterable[str] | None = None,
+    photographs: bool = True,
+    workers: int = 2,
+    progress: bool | None = None,
+) -> Path:
+    """Builds a page for each unit of a network, a page a layer, and a home page that maps them, from saved results.
+
+    What is kept beside the index is shown where it is there: labels, the survey of drivers with its ablations, and the
+    checkup. Given again, only what has changed is written, and a build that was interrupted goes on.
+
+    Args:
+        index: of the network.
+        out: folder of the site, which opens from disk and from any static host.
+        renders: folders of `memviz render`; those of the first stand for the units, the others' are shown beside.
+        layers: addresses; None takes those that are rendered, or all without renders.
+        photographs: whether the photographs are shown, and their names.
+        workers: threads that cut crops.
+        progress: None shows it where there is a terminal.
+
+    Returns:
+        Path of the home page.
+
+    Raises:
+        LayerError: a layer that the index does not watch.
+        StoreError: an `out` that holds something else or the site of another index, renders of other weights, or a
+            photograph that is gone or changed.
+
+    Example:
+        >>> import memviz
+        >>> memviz.build_site("runs/photos", renders=["runs/whole"], out="site")  # doctest: +SKIP
+        PosixPath('site/index.html')
+    """
+    index = index if isinstance(index, Index) else load_index(index)
+    found = [Renders(Path(folder)) for folder in renders]
+    rendered = set().union(*(each.addresses for each in found))
+    chosen = _choose(index, layers, rendered)
+    site = Path(out)
+    about = {"photographs": index.config.photographs, "k": index.config.k, "shown": photographs}
+    manifest = claim(site, Manifest(KIND, FORMAT, index.manifest.model, index.manifest.weights, config=about), _WORDS)
+    with locked(site):
+        builder = _Builder(index, found, chosen, site, photographs, workers)
+        _remove_others(site, manifest, chosen, builder.places)
+        # Before the pages, so that what an interrupted build leaves can be read.
+        builder.write_shared()
+        with show_progress("Building pages", sum(each.channels for each in chosen), "units", progress) as advance:
+            pages = [builder.layer(layer, advance) for layer in chosen]
+        builder.home(pages)
+        manifest.finished(layers=[each.address for each in chosen], units=sum(len(each.cells) for each in pages)).write(
+            site
+        )
+    return site / PAGE
+
+
+def _choose(index: Index, layers: Iterable[str] | None, rendered: set[str]) -> list[Layer]:
+    if layers is not None:
+        wanted = {index.layers[address].address for address in layers}
+    else:
+        known = {layer.address for layer in index.layers}
+        if rendered and not rendered & known:
+            raise StoreError(f"No rendered layer is in {index.path}. {did_you_mean(min(rendered), known)}")
+        wanted = rendered & known or known
+    return [layer for layer in index.layers if layer.address in wanted]
+
+
+def _remove_others(site: Path, manifest: Manifest, chosen: list[Layer], places: dict[str, str]) -> None:
+    """Removes the layers that were on the site before, and are not any more."""
+    for address in set(manifest.result.get("layers", ())) - {layer.address for layer in chosen}:
+        if (place := places.get(address)) is not None:
+            shutil.rmtree(site / place, ignore_errors=True)
+
+
+@dataclass
+class _Builder:
+    """Writes page after page."""
+
+    index: Index
+    renders: list[Renders]
+    chosen: list[Layer]
+    site: Path
+    photographs: bool
+    workers: int
+
+    @cached_property
+    def places(self) -> dict[str, str]:
+        """By address, the folder of each watched layer's page."""
+        addresses = {layer.address for layer in self.index.layers}
+        return {address: layer_place(address, addresses) for address in addresses}
+
+    @cached_property
+    def _pages(self) -> jinja2.Environment:
+        pages = environment("memviz.site")
+        pages.globals |= {
+            "model": str(self.index.manifest.model),
+            "target": self.index.config.target or "score",
+            "photographs": self.photographs,
+            "count": self.index.result.photographs,
+            "style": STYLE, "script": SCRIPT, "search": SEARCH, "strip": STRIP,
+        }  # fmt: skip
+        return pages
+
+    @cached_property
+    def _drivers(self) -> Drivers | None:
+        return find_drivers(self.index)
+
+    @cached_property
+    def _ablations(self) -> dict[str, Ablation]:
+        return {each.address: each for each in load_ablations(self._drivers)} if self._drivers else {}
+
+    @cached_property
+    def _labels(self) -> Labels:
+        return load_labels(self.index, [layer.address for layer in self.chosen])
+
+    @cached_property
+    def checkup(self) -> Checkup | None:
+        """The checkup that is kept beside the index."""
+        return find_checkup(self.index)
+
+    def finding(self, address: str) -> str:
+        """What a checkup, or the registry, has to say of a layer."""
+        return self.checkup.finding(address) if self.checkup else finding(str(self.index.manifest.weights), address)
+
+    def write_shared(self) -> None:
+        """Style, script, and what the search looks through."""
+        pages = self._pages
+        style = "".join(pages.loader.get_source(pages, name)[0] for name in ("page.css", "site.css"))  # type: ignore[union-attr]
+        write(self.site / STYLE, style.encode())
+        write(self.site / SCRIPT, pages.loader.get_source(pages, SCRIPT)[0].encode())  # type: ignore[union-attr]
+        labelled = [(str(unit), label.text) for unit, label in self._labels.items() if label.text]
+        content = {
+            "layers": {each.address: [self.places[each.address], each.channels] for each in self.chosen},
+            "labels": [[unit, text] for unit, text in labelled],
+        }
+        # A script and not JSON, since pages that are opened from disk may not fetch files.
+        write(self.site / SEARCH, f"window.memviz = {json.dumps(content, ensure_ascii=False)};\n".encode())
+
+    def layer(self, layer: Layer, advance: Callable[[int], None]) -> LayerPage:
+        """Writes the pages of a layer and its units."""
+        place = self.places[layer.address]
+        folder, indexed = self.site / place, self.index.layer(layer.address)
+        folders = {channel: folder / str(channel) for channel in range(layer.channels)}
+        pictures = tuple(each.of(layer.address, self.index) for each in self.renders)
+        if self.photographs:
+            write_photographs(indexed, folders, self.site, self.workers, advance)
+        drivers = self._driven(layer.address)
+        ablation = self._ablations.get(layer.address)
+        sources = Sources(indexed, pictures, drivers, ablation, self._labels, self.photographs)
+        alike, template = neighbours(indexed), self._pages.get_template("unit.html")
+        shown = {
+            channel: tuple(
+                self._write_picture(folder, channel, number, each.get(channel)) for number, each in enumerate(pictures)
+            )
+            for channel in folders
+        }
+        facts = {"model": self.index.manifest.model, "weights": self.index.manifest.weights, "layer": layer.to_dict()}
+        field, finding = describe_field(layer), self.finding(layer.address)
+        units = []
+        for channel, own in folders.items():
+            unit = sources.unit(channel, alike[channel], shown[channel])
+            units.append(unit)
+            here = f"{place}/{channel}"
+            html = template.render(
+                unit=unit, layer=layer, field=field, finding=finding, here=here, place=place, link=link,
+                before=channel - 1 if channel else None,
+                after=channel + 1 if channel + 1 < layer.channels else None,
+                pictures={each: self._face(shown[each]) for each in alike[channel]},
+            )  # fmt: skip
+            write(own / PAGE, html.encode())
+            write(own / DATA, (json.dumps(unit.to_json(facts), ensure_ascii=False, indent=1) + "\n").encode())
+            if not self.photographs:
+                advance(1)
+        page = LayerPage.of(layer, place, finding, field, units, [self._face(shown[each]) for each in folders])
+        write_sheets(folder, page)
+        html = self._pages.get_template("layer.html").render(page=page, here=place, link=link, surveyed=bool(drivers))
+        write(folder / PAGE, html.encode())
+        return page
+
+    def home(self, pages: list[LayerPage]) -> None:
+        """Writes the home page."""
+        branches: dict[str, list[LayerPage]] = {}
+        for page in pages:
+            first, dot, _ = page.address.partition(".")
+            branches.setdefault(first if dot else "", []).append(page)
+        html = self._pages.get_template("home.html").render(
+            branches=branches, here="", link=link, verdict=self.checkup.verdict if self.checkup else [],
+            weights=str(self.index.manifest.weights), units=sum(len(page.cells) for page in pages),
+            watched=len(self.index.layers), drivers=self._drivers, labels=sum(page.labelled for page in pages),
+        )  # fmt: skip
+        write(self.site / PAGE, html.encode())
+
+    def _driven(self, address: str) -> dict[int, dict[str, Any]]:
+        if self._drivers is None or address not in self._drivers.layers:
+            return {}
+        table = self._drivers.frame(address).drop(columns="address")
+        return {int(row.pop("channel")): row for row in table.to_dict("records")}
+
+    def _write_picture(self, folder: Path, channel: int, number: int, picture: Picture | None) -> str:
+        """The name of a picture's file beside its unit's page; empty where there is none."""
+        if picture is None or picture.path is None:
+            return ""
+        name = f"picture{f'-{number + 1}' if number else ''}.jpg"
+        buffer = io.BytesIO()
+        with Image.open(picture.path, formats=("PNG",)) as image:
+            image.convert("RGB").save(buffer, "JPEG", quality=_QUALITY, subsampling=0)
+        write(folder / str(channel) / name, buffer.getvalue())
+        return name
+
+    def _face(self, files: tuple[str, ...]) -> str:
+        """What stands for a unit where it is shown small: its picture, or else what it saw; empty without both."""
+        return next(filter(None, files), STRIP if self.photographs else "")

@@ -1,0 +1,91 @@
+"""The photographs on the site: small copies of whole ones, and of each unit what it saw, in one file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from memviz.files import replacing
+from memviz.index import IndexedLayer
+from memviz.index.crops import crop, seen_box
+
+FOLDER, STRIP = "photographs", "saw.jpg"
+SIDE, COUNT = 96, 9  # of a crop, in pixels; of crops at each end
+WHOLE = 200  # px, the longer side of a whole photograph
+_QUALITY = 82
+_TOGETHER = 256  # units whose strips are in memory at once, 128 MB
+
+
+def photograph_file(image: int) -> str:
+    """Where the small copy of a photograph lies, below the site's folder."""
+    return f"{FOLDER}/{image:07d}.jpg"
+
+
+def write_photographs(
+    layer: IndexedLayer, places: dict[int, Path], site: Path, workers: int, advance: Callable[[int], None]
+) -> None:
+    """Writes what units saw of their highest and lowest photographs, and small copies of these photographs.
+
+    Each photograph is opened once for many units, since that takes longer than cutting a crop out of it. What is there
+    is not written again.
+
+    Args:
+        layer: of an index.
+        places: by channel, the folder of its page.
+        site: the site's folder.
+        workers: threads.
+        advance: counts finished units.
+
+    Raises:
+        StoreError: a photograph is gone, cannot be read any more, or is another one now.
+    """
+    missing = [channel for channel, folder in places.items() if not (folder / STRIP).is_file()]
+    advance(len(places) - len(missing))
+    with ThreadPoolExecutor(workers) as pool:
+        for start in range(0, len(missing), _TOGETHER):
+            channels = missing[start : start + _TOGETHER]
+            for channel, strip in zip(channels, _strips(layer, channels, site, pool), strict=True):
+                _save(Image.fromarray(strip), places[channel] / STRIP)
+                advance(1)
+
+
+def _strips(
+    layer: IndexedLayer, channels: list[int], site: Path, pool: ThreadPoolExecutor
+) -> Iterator[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]:
+    """Of each unit, its highest photographs in one row and its lowest in another."""
+    kept = min(COUNT, layer.images.shape[2])
+    strips = np.zeros((len(channels), 2 * SIDE, kept * SIDE, 3), np.uint8)
+    shown: dict[int, list[tuple[int, int, int]]] = {}
+    for place, channel in enumerate(channels):
+        for side, rank in np.ndindex(2, kept):
+            shown.setdefault(int(layer.images[channel, side, rank]), []).append((place, side, rank))
+
+    def cut(image: int) -> None:
+        photo, inputs = layer.index.photo(image), layer.index.inputs
+        if not (whole := site / photograph_file(image)).is_file():
+            _save(ImageOps.contain(photo, (WHOLE, WHOLE), Image.Resampling.LANCZOS), whole)
+        for place, side, rank in shown[image]:
+            where = channels[place], side, rank
+            box = seen_box(layer.layer, int(layer.y[where]), int(layer.x[where]), inputs.size)
+            seen = ImageOps.pad(crop(photo, box, inputs, SIDE), (SIDE, SIDE))
+            strips[place, side * SIDE : (side + 1) * SIDE, rank * SIDE : (rank + 1) * SIDE] = np.asarray(seen)
+
+    for _ in pool.map(cut, sorted(shown)):
+        pass
+    yield from strips
+
+
+def thumbnail(strip: Path, side: int) -> Image.Image:
+    """What a unit saw of its best photograph, from its strip, as a square."""
+    with Image.open(strip, formats=("JPEG",)) as image:
+        return image.crop((0, 0, SIDE, SIDE)).resize((side, side), Image.Resampling.LANCZOS)
+
+
+def _save(image: Image.Image, path: Path) -> None:
+    image.info.clear()  # a photograph's comment may say who took it, and where
+    with replacing(path) as temporary:
+        image.save(temporary, quality=_QUALITY)
