@@ -55,7 +55,7 @@ def main() -> None:
     arguments = parser.parse_args()
     model = memviz.load_model("resmem")
     sizes = " | ".join(map(str, SIZES))
-    print(f"| layer | steps taken | ms of a processor a picture and step, of {sizes} pictures | more than full batches |")
+    print(f"| layer | steps taken | CPU ms a picture and step, of {sizes} pictures | more than full batches |")
     print("|" + "---|" * (len(SIZES) + 3), flush=True)
     for layer in arguments.layers:
         wanted = [objectives.Excitation(layer, unit) for unit in range(max(SIZES))]
