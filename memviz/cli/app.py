@@ -17,6 +17,7 @@ from memviz.cli import (
     index,
     label,
     layers,
+    map,
     models,
     quality,
     render,
@@ -58,6 +59,7 @@ for command in (
     demo.demo,
 ):
     app.command()(command)
+app.command("map")(map.network_map)
 
 
 def _show_version(wanted: bool) -> None:

@@ -27,6 +27,12 @@ def mm(length: float) -> int:
     return round(length * DPI / 25.4)
 
 
+def face() -> str:
+    """The first of the faces that journals ask for which is installed."""
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    return next(name for name in _FACES if name in installed)
+
+
 class Sheet:
     """A figure measured in pixels from its top left corner, so that pictures fall on whole pixels."""
 
@@ -38,8 +44,7 @@ class Sheet:
         self.figure.suppressComposite = True
         self.axes: Axes = self.figure.add_axes((0, 0, 1, 1))
         self.axes.set_axis_off()
-        installed = {font.name for font in font_manager.fontManager.ttflist}
-        self.face = next(face for face in _FACES if face in installed)
+        self.face = face()
 
     def grow_to(self, height: int) -> None:
         """Makes the figure at least so high."""
