@@ -1,5 +1,6 @@
-"""Draws the paper's figures 6 to 12 as PNG and PDF: densities of predictions over ground truth, and learning curves.
+"""Draws the paper's figures 4 to 12: samples of data sets, densities of predictions over ground truth, learning curves.
 
+    uv run python experiments/figures/draw.py samples memcat=MEMCAT --categories animal/cat --out runs/figure05
     uv run python experiments/figures/draw.py density PREDICTIONS.csv --title ResMem --out runs/figure10
     uv run python experiments/figures/draw.py curves "η = 0.001=runs/a/metrics.csv" "η = 0.01=runs/b/metrics.csv" \
         --title ResMem --out runs/figure09
@@ -16,8 +17,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from memviz.cli.common import read_data
 from memviz.errors import MemvizError
 from memviz.evaluation.plots import density, learning_curves, save
+from memviz.evaluation.samples import samples
 
 
 def column(path: Path, names: tuple[str, ...]) -> np.ndarray:
@@ -48,13 +51,19 @@ def main(arguments: list[str] | None = None) -> None:
     curves = kinds.add_parser("curves", help="figures 7, 9")
     curves.add_argument("logs", nargs="+", help="NAME=metrics.csv, a run each")
     curves.add_argument("--metric", default="val_spearman", help="column of the logs")
-    for each in (densities, curves):
+    photographs = kinds.add_parser("samples", help="figures 4, 5")
+    photographs.add_argument("data", help="lamem=DIR, memcat=DIR or csv=FILE, as `memviz evaluate --data` takes it")
+    photographs.add_argument("--categories", nargs="+", default=(), help="a row each; one row of all by default")
+    photographs.add_argument("--count", type=int, default=8, help="photographs in a row")
+    for each in (densities, curves, photographs):
         each.add_argument("--title", default="")
         each.add_argument("--out", type=Path, required=True, help="without .png and .pdf")
     options = parser.parse_args(arguments)
     if options.kind == "density":
         truth = known(column(options.truth or options.predictions, ("truth", "score")))
         figure = density(truth, column(options.predictions, ("prediction", "memorability")), options.title)
+    elif options.kind == "samples":
+        figure = samples(read_data([options.data]), options.categories, options.count, options.title)
     else:
         logs = [log.rpartition("=") for log in options.logs]
         figure = learning_curves({name: path for name, _, path in logs}, options.title, options.metric)

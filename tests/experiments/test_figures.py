@@ -49,3 +49,25 @@ def test_curves_in_one_command(tmp_path):
 def test_real_lamem_scores(predictions, tmp_path, capsys):
     draw(["density", str(predictions), "--truth", str(LAMEM), "--out", str(tmp_path / "figure")])
     assert "236 of 58741" in capsys.readouterr().err
+
+
+def test_samples_of_a_data_set_in_one_command(tmp_path):
+    from experiments.fake_data.make import make_memcat
+
+    place = make_memcat(tmp_path / "memcat", 40)
+    draw(
+        [
+            "samples",
+            f"memcat={place}",
+            "--categories",
+            "animal",
+            "animal/cat",
+            "--title",
+            "Synthetic",
+            "--out",
+            str(tmp_path / "f"),
+        ]
+    )
+    assert (tmp_path / "f.pdf").exists()
+    with pytest.raises(MemvizError, match=r"No photograph is of the category 'anmal'\. .*animal"):
+        draw(["samples", f"memcat={place}", "--categories", "anmal", "--out", str(tmp_path / "g")])
