@@ -57,7 +57,8 @@ def samples(table: pd.DataFrame, categories: Sequence[str] = (), count: int = 8,
             for axis, row in zip(axes, ranked.iloc[places].itertuples(), strict=False):
                 picture = ImageOps.contain(open_image(row.path), (_SIDE, _SIDE))
                 axis.imshow(np.asarray(picture), interpolation="lanczos")
-                axis.set_title(f"{row.score:.2f}", fontsize=6, y=-0.02, va="top")
+                axis.set_anchor("S")
+                axis.text(0.5, -0.03, f"{row.score:.2f}", transform=axis.transAxes, fontsize=6, ha="center", va="top")
     return figure
 
 

@@ -20,7 +20,7 @@ def table(tmp_path):
 
 
 def scores(figure):
-    return [[float(axis.get_title()) for axis in row.axes if axis.get_title()] for row in figure.subfigs]
+    return [[float(text.get_text()) for axis in row.axes for text in axis.texts] for row in figure.subfigs]
 
 
 def test_a_row_goes_from_the_lowest_to_the_highest_at_equal_steps_of_rank(table):
