@@ -20,6 +20,7 @@ def site(
     layers: Annotated[
         str | None, typer.Option(help="With commas; by default those that are rendered, or all without renders.")
     ] = None,
+    depth: Annotated[Path | None, typer.Option(help="Folder of `memviz depth`, for the home page.")] = None,
     photos: Photos = None,
     without_photographs: Annotated[
         bool, typer.Option("--without-photographs", help="Neither photographs nor their names are shown.")
@@ -35,6 +36,7 @@ def site(
         out=out,
         renders=renders or (),
         layers=None if layers is None else split(layers),
+        depth=depth,
         photographs=not without_photographs,
         progress=True,
     )

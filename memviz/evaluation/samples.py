@@ -40,10 +40,10 @@ def samples(table: pd.DataFrame, categories: Sequence[str] = (), count: int = 8,
     if not 1 <= count <= _MOST:
         raise ImageError(f"A row has 1 to {_MOST} photographs; given was {count}.")
     rows = [(name, _of(table, name)) for name in categories] or [("", table)]
-    with matplotlib.rc_context(make_style()):
+    with matplotlib.rc_context(make_style() | {"figure.constrained_layout.use": False}):
         side = _WIDTH / count
         height = len(rows) * (side + 0.22) + 0.22 * sum(bool(name) for name, _ in rows) + 0.3
-        figure = Figure(figsize=(_WIDTH, height), layout="none")
+        figure = Figure(figsize=(_WIDTH, height))
         figure.suptitle(title, fontsize=8, y=0.995, va="top")
         parts = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]
         for part, (name, own) in zip(parts, rows, strict=True):

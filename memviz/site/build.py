@@ -19,6 +19,7 @@ from memviz.artefacts import Manifest, claim, locked
 from memviz.errors import StoreError, did_you_mean
 from memviz.explanation.ablation import Ablation, load_ablations
 from memviz.explanation.checkup import Checkup, find_checkup
+from memviz.explanation.depth import load_depth
 from memviz.explanation.drivers import Drivers, find_drivers
 from memviz.explanation.labels import Labels, load_labels
 from memviz.gallery.html import environment
@@ -36,6 +37,7 @@ from memviz.site.places import DATA, PAGE, layer_place, link
 
 KIND, FORMAT = "memviz-site", 1
 STYLE, SCRIPT, SEARCH = "style.css", "site.js", "search.js"
+DEPTH = "depth.png"
 _WORDS = {"weights": "the index of other weights", "config.photographs": "an index of other photographs"}
 _QUALITY = 92  # of a render, whose file is a third of the PNG's
 
@@ -46,8 +48,8 @@ def build_site(
     out: str | os.PathLike[str],
     renders: Sequence[str | os.PathLike[str]] = (),
     layers: Iterable[str] | None = None,
+    depth: str | os.PathLike[str] | None = None,
     photographs: bool = True,
-    workers: int = 2,
     progress: bool | None = None,
 ) -> Path:
     """Builds a page for each unit of a network, a page a layer, and a home page that maps them, from saved results.
@@ -60,8 +62,8 @@ def build_site(
         out: folder of the site, which opens from disk and from any static host.
         renders: folders of `memviz render`; those of the first stand for the units, the others' are shown beside.
         layers: addresses; None takes those that are rendered, or all without renders.
+        depth: folder of `memviz depth`, whose figure and verdict the home page shows.
         photographs: whether the photographs are shown, and their names.
-        workers: threads that cut crops.
         progress: None shows it where there is a terminal.
 
     Returns:
@@ -81,17 +83,18 @@ def build_site(
     found = [Renders(Path(folder)) for folder in renders]
     rendered = set().union(*(each.addresses for each in found))
     chosen = _choose(index, layers, rendered)
+    profile = None if depth is None else _read_depth(Path(depth), index)
     site = Path(out)
     about = {"photographs": index.config.photographs, "k": index.config.k, "shown": photographs}
     manifest = claim(site, Manifest(KIND, FORMAT, index.manifest.model, index.manifest.weights, config=about), _WORDS)
     with locked(site):
-        builder = _Builder(index, found, chosen, site, photographs, workers)
+        builder = _Builder(index, found, chosen, site, photographs)
         _remove_others(site, manifest, chosen, builder.places)
         # Before the pages, so that what an interrupted build leaves can be read.
         builder.write_shared()
         with show_progress("Building pages", sum(each.channels for each in chosen), "units", progress) as advance:
             pages = [builder.layer(layer, advance) for layer in chosen]
-        builder.home(pages)
+        builder.home(pages, profile)
         manifest.finished(layers=[each.address for each in chosen], units=sum(len(each.cells) for each in pages)).write(
             site
         )
@@ -107,6 +110,14 @@ def _choose(index: Index, layers: Iterable[str] | None, rendered: set[str]) -> l
             raise StoreError(f"No rendered layer is in {index.path}. {did_you_mean(min(rendered), known)}")
         wanted = rendered & known or known
     return [layer for layer in index.layers if layer.address in wanted]
+
+
+def _read_depth(folder: Path, index: Index) -> tuple[list[str], bytes]:
+    """The verdict of a depth profile, and its figure."""
+    found = load_depth(folder)
+    if found.weights != index.manifest.weights:
+        raise StoreError(f"The depth profile {folder} is of other weights than the index {index.path}. Give its own.")
+    return found.verdict, (folder / DEPTH).read_bytes()
 
 
 def _remove_others(site: Path, manifest: Manifest, chosen: list[Layer], places: dict[str, str]) -> None:
@@ -125,7 +136,6 @@ class _Builder:
     chosen: list[Layer]
     site: Path
     photographs: bool
-    workers: int
 
     @cached_property
     def places(self) -> dict[str, str]:
@@ -187,7 +197,7 @@ class _Builder:
         folders = {channel: folder / str(channel) for channel in range(layer.channels)}
         pictures = tuple(each.of(layer.address, self.index) for each in self.renders)
         if self.photographs:
-            write_photographs(indexed, folders, self.site, self.workers, advance)
+            write_photographs(indexed, folders, self.site, advance)
         drivers = self._driven(layer.address)
         ablation = self._ablations.get(layer.address)
         sources = Sources(indexed, pictures, drivers, ablation, self._labels, self.photographs)
@@ -221,17 +231,28 @@ class _Builder:
         write(folder / PAGE, html.encode())
         return page
 
-    def home(self, pages: list[LayerPage]) -> None:
-        """Writes the home page."""
+    def home(self, pages: list[LayerPage], depth: tuple[list[str], bytes] | None) -> None:
+        """Writes the home page; `depth` is the verdict on how perceptual and conceptual layers are, and its figure."""
+        if depth is not None:
+            write(self.site / DEPTH, depth[1])
         branches: dict[str, list[LayerPage]] = {}
         for page in pages:
             first, dot, _ = page.address.partition(".")
             branches.setdefault(first if dot else "", []).append(page)
         html = self._pages.get_template("home.html").render(
-            branches=branches, here="", link=link, verdict=self.checkup.verdict if self.checkup else [],
-            weights=str(self.index.manifest.weights), units=sum(len(page.cells) for page in pages),
-            watched=len(self.index.layers), drivers=self._drivers, labels=sum(page.labelled for page in pages),
-        )  # fmt: skip
+            branches=branches,
+            shown=len(pages),
+            here="",
+            link=link,
+            verdict=self.checkup.verdict if self.checkup else [],
+            weights=str(self.index.manifest.weights),
+            units=sum(len(page.cells) for page in pages),
+            watched=len(self.index.layers),
+            drivers=self._drivers,
+            labels=sum(page.labelled for page in pages),
+            depth=depth[0] if depth else [],
+            figure=DEPTH,
+        )
         write(self.site / PAGE, html.encode())
 
     def _driven(self, address: str) -> dict[int, dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -180,6 +180,8 @@ class Sources:
         first = next((picture for picture, _ in made if not picture.lowest), None)
         record = None if first is None else first.record
         label, drivers = self.labels.get(unit), self.drivers.get(channel)
+        if label is not None and not self.photographs:
+            label = replace(label, evidence=())
         card = Card(
             address=layer.address,
             channel=channel,

@@ -17,6 +17,7 @@ FOLDER, STRIP = "photographs", "saw.jpg"
 SIDE, COUNT = 96, 9  # of a crop, in pixels; of crops at each end
 WHOLE = 200  # px, the longer side of a whole photograph
 _QUALITY = 82
+WORKERS = 2  # threads, most of whose time Pillow runs without Python's lock
 _TOGETHER = 256  # units whose strips are in memory at once, 128 MB
 
 
@@ -25,9 +26,7 @@ def photograph_file(image: int) -> str:
     return f"{FOLDER}/{image:07d}.jpg"
 
 
-def write_photographs(
-    layer: IndexedLayer, places: dict[int, Path], site: Path, workers: int, advance: Callable[[int], None]
-) -> None:
+def write_photographs(layer: IndexedLayer, places: dict[int, Path], site: Path, advance: Callable[[int], None]) -> None:
     """Writes what units saw of their highest and lowest photographs, and small copies of these photographs.
 
     Each photograph is opened once for many units, since that takes longer than cutting a crop out of it. What is there
@@ -37,7 +36,6 @@ def write_photographs(
         layer: of an index.
         places: by channel, the folder of its page.
         site: the site's folder.
-        workers: threads.
         advance: counts finished units.
 
     Raises:
@@ -45,7 +43,7 @@ def write_photographs(
     """
     missing = [channel for channel, folder in places.items() if not (folder / STRIP).is_file()]
     advance(len(places) - len(missing))
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(WORKERS) as pool:
         for start in range(0, len(missing), _TOGETHER):
             channels = missing[start : start + _TOGETHER]
             for channel, strip in zip(channels, _strips(layer, channels, site, pool), strict=True):

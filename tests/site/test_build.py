@@ -1,6 +1,7 @@
 import json
 import re
 from html.parser import HTMLParser
+from types import SimpleNamespace
 from urllib.parse import unquote, urlsplit
 
 import fakes
@@ -193,3 +194,18 @@ def test_a_photograph_that_is_gone_is_named(index, renders, tmp_path):
     (index.photos / "wave_03.jpg").unlink()
     with pytest.raises(StoreError, match=r"wave_03\.jpg"):
         build(load_index(index.path), tmp_path / "site", renders=[renders])
+
+
+def test_the_depth_profile_is_shown_on_the_home_page(index, renders, tmp_path, monkeypatch):
+    folder = tmp_path / "depth"
+    folder.mkdir()
+    Image.new("RGB", (8, 8), "red").save(folder / "depth.png")
+    found = SimpleNamespace(weights=index.manifest.weights, verdict=["It is <perceptual>."])
+    monkeypatch.setattr(building, "load_depth", lambda path: found)
+    site = build(index, tmp_path / "site", renders=[renders], depth=folder).parent
+    assert "It is &lt;perceptual&gt;." in (site / "index.html").read_text()
+    assert (site / "depth.png").read_bytes() == (folder / "depth.png").read_bytes()
+    found.weights = "ab" * 32
+    with pytest.raises(StoreError, match="of other weights"):
+        build(index, tmp_path / "other", renders=[renders], depth=folder)
+    assert not (tmp_path / "other").exists()
