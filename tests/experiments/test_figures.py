@@ -61,7 +61,7 @@ def test_samples_of_a_data_set_in_one_command(tmp_path):
             f"memcat={place}",
             "--categories",
             "animal",
-            "animal/cat",
+            "animal/bear",
             "--title",
             "Synthetic",
             "--out",
