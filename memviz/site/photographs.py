@@ -7,18 +7,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from memviz.files import replacing
 from memviz.index import IndexedLayer
-from memviz.index.crops import crop, seen_box
+from memviz.index.crops import Box, crop, seen_box
 
 FOLDER, STRIP = "photographs", "saw.jpg"
 SIDE, COUNT = 96, 9  # of a crop, in pixels; of crops at each end
 WHOLE = 200  # px, the longer side of a whole photograph
 _QUALITY = 82
 WORKERS = 2  # threads, most of whose time Pillow runs without Python's lock
-_TOGETHER = 256  # units whose strips are in memory at once, 128 MB
+_TOGETHER = 512  # units whose strips are in memory at once, 255 MB
 
 
 def photograph_file(image: int) -> str:
@@ -53,7 +54,7 @@ def write_photographs(layer: IndexedLayer, places: dict[int, Path], site: Path, 
 
 def _strips(
     layer: IndexedLayer, channels: list[int], site: Path, pool: ThreadPoolExecutor
-) -> Iterator[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]:
+) -> Iterator[NDArray[np.uint8]]:
     """Of each unit, its highest photographs in one row and its lowest in another."""
     kept = min(COUNT, layer.images.shape[2])
     strips = np.zeros((len(channels), 2 * SIDE, kept * SIDE, 3), np.uint8)
@@ -62,17 +63,19 @@ def _strips(
         for side, rank in np.ndindex(2, kept):
             shown.setdefault(int(layer.images[channel, side, rank]), []).append((place, side, rank))
 
-    def cut(image: int) -> None:
+    def show(image: int) -> None:
         photo, inputs = layer.index.photo(image), layer.index.inputs
         if not (whole := site / photograph_file(image)).is_file():
             _save(ImageOps.contain(photo, (WHOLE, WHOLE), Image.Resampling.LANCZOS), whole)
+        cut: dict[Box, NDArray[np.uint8]] = {}  # units that see the whole picture share one crop
         for place, side, rank in shown[image]:
             where = channels[place], side, rank
             box = seen_box(layer.layer, int(layer.y[where]), int(layer.x[where]), inputs.size)
-            seen = ImageOps.pad(crop(photo, box, inputs, SIDE), (SIDE, SIDE))
-            strips[place, side * SIDE : (side + 1) * SIDE, rank * SIDE : (rank + 1) * SIDE] = np.asarray(seen)
+            if box not in cut:
+                cut[box] = np.asarray(ImageOps.pad(crop(photo, box, inputs, SIDE), (SIDE, SIDE)))
+            strips[place, side * SIDE : (side + 1) * SIDE, rank * SIDE : (rank + 1) * SIDE] = cut[box]
 
-    for _ in pool.map(cut, sorted(shown)):
+    for _ in pool.map(show, sorted(shown)):
         pass
     yield from strips
 
