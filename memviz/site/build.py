@@ -39,7 +39,7 @@ KIND, FORMAT = "memviz-site", 1
 STYLE, SCRIPT, SEARCH = "style.css", "site.js", "search.js"
 DEPTH = "depth.png"
 _WORDS = {"weights": "the index of other weights", "config.photographs": "an index of other photographs"}
-_QUALITY = 92  # of a render, whose file is a third of the PNG's
+_QUALITY = 82  # of a render, whose file is a quarter of the PNG's
 
 
 def build_site(
@@ -151,6 +151,7 @@ class _Builder:
             "target": self.index.config.target or "score",
             "photographs": self.photographs,
             "count": self.index.result.photographs,
+            "surveyed": self._drivers.photographs if self._drivers else 0,
             "style": STYLE, "script": SCRIPT, "search": SEARCH, "strip": STRIP,
         }  # fmt: skip
         return pages
@@ -227,7 +228,7 @@ class _Builder:
                 advance(1)
         page = LayerPage.of(layer, place, finding, field, units, [self._face(shown[each]) for each in folders])
         write_sheets(folder, page)
-        html = self._pages.get_template("layer.html").render(page=page, here=place, link=link, surveyed=bool(drivers))
+        html = self._pages.get_template("layer.html").render(page=page, here=place, link=link, driven=bool(drivers))
         write(folder / PAGE, html.encode())
         return page
 
