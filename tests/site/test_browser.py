@@ -74,6 +74,7 @@ def test_search_finds_addresses_and_labels(page, site, text, target, start):
 def test_search_says_that_nothing_is_found(page, site):
     page.goto((site / "index.html").as_uri())
     page.get_by_label("Find a unit").fill("<b>nowhere")
+    page.locator("#found p").wait_for()  # until what is searched is there
     assert page.locator("#found").inner_text() == "Nothing by that name."
 
 
