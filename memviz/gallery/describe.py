@@ -79,7 +79,7 @@ class _Writer:
             channels=layer.channels,
             size=(layer.height, layer.width),
             receptive_field=layer.receptive_field,
-            field_share=_field_share(layer, index),
+            field_share=field_share(layer, index),
             interior=_has_interior(layer, index.inputs.size),
             cards=tuple(self.card(panel, unit) for unit in panel.units),
             finding=panel.network.finding(layer.address),
@@ -151,7 +151,7 @@ def _has_interior(layer: Layer, input_size: tuple[int, int]) -> bool:
     return min(left, top) >= 0 and bottom <= input_size[0] and right <= input_size[1]
 
 
-def _field_share(layer: Layer, index: Index) -> float:
+def field_share(layer: Layer, index: Index) -> float:
     """The receptive field's share of the input's side, at most 1."""
     if layer.receptive_field is None:
         return 1.0
@@ -163,7 +163,7 @@ def _ring(layer: Layer, y: int, x: int, index: Index) -> tuple[float, float] | N
     """Where the unit sits, in percent of the square that holds a crop of the whole picture; None for smaller crops."""
     seen = layer.field(y, x)
     height, width = index.inputs.size
-    if seen is None or _field_share(layer, index) < 1:
+    if seen is None or field_share(layer, index) < 1:
         return None
     left, top, right, bottom = seen
 

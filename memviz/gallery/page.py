@@ -163,11 +163,7 @@ class Group:
     @property
     def field(self) -> str:
         """The receptive field in words."""
-        if self.receptive_field is None:
-            return "the whole picture"
-        height, width = self.receptive_field
-        size = f"{width:,} px" if height == width else f"{width:,} × {height:,} px"
-        return f"{size}, the whole picture" if self.field_share >= 1 else size
+        return field_words(self.receptive_field, self.field_share)
 
     @property
     def facts(self) -> list[str]:
@@ -242,6 +238,19 @@ class Page:
             f"unchanged network, at its input size of {' or '.join(sizes)}, a picture repeated until it is as large as "
             f"a photograph; what counts is the unit's highest activation over {over}."
         )
+
+
+def field_words(receptive_field: tuple[int, int] | None, share: float) -> str:
+    """A receptive field (height, width), and its share of the input's side, in words.
+
+    >>> field_words((11, 11), 0.05), field_words((811, 811), 1.0), field_words(None, 1.0)
+    ('11 px', '811 px, the whole picture', 'the whole picture')
+    """
+    if receptive_field is None:
+        return "the whole picture"
+    height, width = receptive_field
+    size = f"{width:,} px" if height == width else f"{width:,} × {height:,} px"
+    return f"{size}, the whole picture" if share >= 1 else size
 
 
 def letters(count: int) -> list[str]:

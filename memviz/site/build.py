@@ -18,16 +18,16 @@ from PIL import Image
 from memviz.artefacts import Manifest, claim, locked
 from memviz.errors import StoreError, did_you_mean
 from memviz.explanation.ablation import Ablation, load_ablations
-from memviz.explanation.checkup import Checkup, find_checkup
 from memviz.explanation.depth import load_depth
-from memviz.explanation.drivers import Drivers, find_drivers
-from memviz.explanation.labels import Labels, load_labels
+from memviz.gallery.describe import field_share
 from memviz.gallery.html import environment
+from memviz.gallery.page import field_words
+from memviz.gallery.plan import Network
+from memviz.gallery.recipe import Source
 from memviz.index import Index, load_index
 from memviz.layers import Layer
-from memviz.models.weights import finding
 from memviz.progress import progress as show_progress
-from memviz.site.describe import Sources, describe_field
+from memviz.site.describe import PhotographRow, Sources, photograph_rows
 from memviz.site.files import write
 from memviz.site.layer_page import LayerPage, write_sheets
 from memviz.site.neighbours import neighbours
@@ -151,43 +151,39 @@ class _Builder:
             "target": self.index.config.target or "score",
             "photographs": self.photographs,
             "count": self.index.result.photographs,
-            "surveyed": self._drivers.photographs if self._drivers else 0,
+            "surveyed": self._network.drivers.photographs if self._network.drivers else 0,
             "style": STYLE, "script": SCRIPT, "search": SEARCH, "strip": STRIP,
         }  # fmt: skip
         return pages
 
     @cached_property
-    def _drivers(self) -> Drivers | None:
-        return find_drivers(self.index)
+    def _network(self) -> Network:
+        """The index with what is kept beside it."""
+        name = str(self.index.manifest.model)
+        return Network(Source(name), name, self.index)
 
     @cached_property
     def _ablations(self) -> dict[str, Ablation]:
-        return {each.address: each for each in load_ablations(self._drivers)} if self._drivers else {}
+        surveyed = self._network.drivers
+        return {each.address: each for each in load_ablations(surveyed)} if surveyed else {}
 
     @cached_property
-    def _labels(self) -> Labels:
-        return load_labels(self.index, [layer.address for layer in self.chosen])
-
-    @cached_property
-    def checkup(self) -> Checkup | None:
-        """The checkup that is kept beside the index."""
-        return find_checkup(self.index)
-
-    def finding(self, address: str) -> str:
-        """What a checkup, or the registry, has to say of a layer."""
-        return self.checkup.finding(address) if self.checkup else finding(str(self.index.manifest.weights), address)
+    def _rows(self) -> list[PhotographRow]:
+        return photograph_rows(self.index)
 
     def write_shared(self) -> None:
         """Style, script, and what the search looks through."""
         pages = self._pages
-        style = "".join(pages.loader.get_source(pages, name)[0] for name in ("page.css", "site.css"))  # type: ignore[union-attr]
+        style = pages.get_template("page.css").render() + pages.get_template("site.css").render()
         write(self.site / STYLE, style.encode())
-        write(self.site / SCRIPT, pages.loader.get_source(pages, SCRIPT)[0].encode())  # type: ignore[union-attr]
-        labelled = [(str(unit), label.text) for unit, label in self._labels.items() if label.text]
-        content = {
-            "layers": {each.address: [self.places[each.address], each.channels] for each in self.chosen},
-            "labels": [[unit, text] for unit, text in labelled],
-        }
+        write(self.site / SCRIPT, pages.get_template(SCRIPT).render().encode())
+        layers = {each.address: [self.places[each.address], each.channels] for each in self.chosen}
+        labels = [
+            [str(unit), label.text]
+            for unit, label in self._network.labels.items()
+            if label.text and unit.address in layers
+        ]
+        content = {"layers": layers, "labels": labels}
         # A script and not JSON, since pages that are opened from disk may not fetch files.
         write(self.site / SEARCH, f"window.memviz = {json.dumps(content, ensure_ascii=False)};\n".encode())
 
@@ -201,7 +197,7 @@ class _Builder:
             write_photographs(indexed, folders, self.site, advance)
         drivers = self._driven(layer.address)
         ablation = self._ablations.get(layer.address)
-        sources = Sources(indexed, pictures, drivers, ablation, self._labels, self.photographs)
+        sources = Sources(indexed, pictures, drivers, ablation, self._network.labels, self._rows, self.photographs)
         alike, template = neighbours(indexed), self._pages.get_template("unit.html")
         shown = {
             channel: tuple(
@@ -210,7 +206,8 @@ class _Builder:
             for channel in folders
         }
         facts = {"model": self.index.manifest.model, "weights": self.index.manifest.weights, "layer": layer.to_dict()}
-        field, finding = describe_field(layer), self.finding(layer.address)
+        share, finding = field_share(layer, self.index), self._network.finding(layer.address)
+        field = field_words(layer.receptive_field, share)
         units = []
         for channel, own in folders.items():
             unit = sources.unit(channel, alike[channel], shown[channel])
@@ -220,6 +217,7 @@ class _Builder:
                 unit=unit, layer=layer, field=field, finding=finding, here=here, place=place, link=link,
                 before=channel - 1 if channel else None,
                 after=channel + 1 if channel + 1 < layer.channels else None,
+                replaced=ablation.photographs if ablation else 0,
                 pictures={each: self._face(shown[each]) for each in alike[channel]},
             )  # fmt: skip
             write(own / PAGE, html.encode())
@@ -245,11 +243,11 @@ class _Builder:
             shown=len(pages),
             here="",
             link=link,
-            verdict=self.checkup.verdict if self.checkup else [],
+            verdict=self._network.checkup.verdict if self._network.checkup else [],
             weights=str(self.index.manifest.weights),
             units=sum(len(page.cells) for page in pages),
             watched=len(self.index.layers),
-            drivers=self._drivers,
+            drivers=self._network.drivers,
             labels=sum(page.labelled for page in pages),
             depth=depth[0] if depth else [],
             figure=DEPTH,
@@ -257,9 +255,10 @@ class _Builder:
         write(self.site / PAGE, html.encode())
 
     def _driven(self, address: str) -> dict[int, dict[str, Any]]:
-        if self._drivers is None or address not in self._drivers.layers:
+        surveyed = self._network.drivers
+        if surveyed is None or address not in surveyed.layers:
             return {}
-        table = self._drivers.frame(address).drop(columns="address")
+        table = surveyed.frame(address).drop(columns="address")
         return {int(row.pop("channel")): row for row in table.to_dict("records")}
 
     def _write_picture(self, folder: Path, channel: int, number: int, picture: Picture | None) -> str:

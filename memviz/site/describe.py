@@ -11,9 +11,8 @@ from typing import Any
 from memviz.explanation.ablation import AblatedUnit, Ablation
 from memviz.explanation.labels import Label
 from memviz.gallery.page import Card, Photo
-from memviz.index import IndexedLayer
+from memviz.index import Index, IndexedLayer
 from memviz.index.crops import seen_box
-from memviz.layers import Layer
 from memviz.layers.unit import Unit
 from memviz.site.photographs import COUNT, photograph_file
 from memviz.site.pictures import Picture
@@ -134,6 +133,16 @@ class UnitFacts:
         }
 
 
+PhotographRow = tuple[str, int, int, float]
+"""A photograph's name, width and height, and the model's score; nan where there is none."""
+
+
+def photograph_rows(index: Index) -> list[PhotographRow]:
+    """What the pages of all layers say of an index's photographs, by their numbers."""
+    names = [str(path).rsplit("/", 1)[-1] for path in index.images["path"]]
+    return list(zip(names, *(index.images[name].tolist() for name in ("width", "height", "prediction")), strict=True))
+
+
 @dataclass(frozen=True)
 class Sources:
     """What there is of one layer.
@@ -144,6 +153,7 @@ class Sources:
         drivers: the layer's rows of a survey, by channel; empty where there is none.
         ablation: of the layer, where there is one.
         labels: by unit.
+        rows: of `photograph_rows`.
         photographs: whether photographs and their names may be shown.
     """
 
@@ -152,18 +162,12 @@ class Sources:
     drivers: dict[int, dict[str, Any]]
     ablation: Ablation | None
     labels: Mapping[Unit, Label]
+    rows: list[PhotographRow]
     photographs: bool
 
     @cached_property
     def _ablated(self) -> dict[int, AblatedUnit]:
         return {} if self.ablation is None else {each.channel: each for each in self.ablation.units}
-
-    @cached_property
-    def _images(self) -> list[tuple[str, int, int, float]]:
-        """Of each photograph its name, its width and height, and the model's score."""
-        images = self.layer.index.images
-        names = [str(path).rsplit("/", 1)[-1] for path in images["path"]]
-        return list(zip(names, *(images[name].tolist() for name in ("width", "height", "prediction")), strict=True))
 
     def unit(self, channel: int, neighbours: list[int], files: tuple[str, ...]) -> UnitFacts:
         """What the page of a unit says.
@@ -229,29 +233,18 @@ class Sources:
         for rank in range(min(COUNT, layer.images.shape[2])):
             where = channel, side, rank
             image = int(layer.images[where])
-            name, width, height, prediction = self._images[image]
+            name, width, height, prediction = self.rows[image]
             known = None if math.isnan(prediction) else prediction
             photo = Photo("", name if self.photographs else "", float(layer.values[where]), known, None)
-            box = self._field(layer, channel, side, rank, (width, height))
+            box = self._field(where, (width, height))
             found.append(Shown(photo, photograph_file(image), box, width / height))
         return tuple(found)
 
-    @staticmethod
-    def _field(
-        layer: IndexedLayer, channel: int, side: int, rank: int, size: tuple[int, int]
-    ) -> tuple[float, float, float, float]:
-        where, inputs = (channel, side, rank), layer.index.inputs
+    def _field(self, where: tuple[int, int, int], size: tuple[int, int]) -> tuple[float, float, float, float]:
+        layer, inputs = self.layer, self.layer.index.inputs
         seen = seen_box(layer.layer, int(layer.y[where]), int(layer.x[where]), inputs.size)
         left, top, right, bottom = inputs.photo_box(seen, size)
         left, right = (min(max(edge / size[0], 0.0), 1.0) for edge in (left, right))
         top, bottom = (min(max(edge / size[1], 0.0), 1.0) for edge in (top, bottom))
         x, y, width, height = (round(100 * part, 1) for part in (left, top, right - left, bottom - top))
         return x, y, width, height
-
-
-def describe_field(layer: Layer) -> str:
-    """A layer's receptive field in words."""
-    if layer.receptive_field is None:
-        return "the whole picture"
-    height, width = layer.receptive_field
-    return f"{width:,} px" if height == width else f"{width:,} × {height:,} px"
