@@ -13,19 +13,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import cv2  # noqa: F401  sets an environment variable when first imported, as do sklearn and torch._dynamo
 import numpy as np
 import pytest
 import scipy.sparse  # scipy adds warning filters when it is first imported, which may be within a block
 import scipy.special  # noqa: F401
+import sklearn  # noqa: F401
 import torch
+import torch._dynamo
 from PIL import Image
 from torch import nn
 
 LIGHTNING = ("pytorch_lightning", "lightning_fabric", "lightning_utilities", "torchmetrics")
-# The test that is running; and what torch's compiler, OpenCV and scikit-learn set when they are first imported.
-_UNRELATED = (
-    "PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR", "LD_LIBRARY_PATH", "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK",
-)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -124,7 +123,8 @@ def _globals():
         "logging levels": {name: logging.getLogger(name).level for name in ("", *LIGHTNING)},
         "warning filters": list(warnings.filters),
         "signal handlers": [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)],
-        "environment": {name: value for name, value in os.environ.items() if name not in _UNRELATED},
+        # Of the test that is running.
+        "environment": {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"},
         "matplotlib": dict(sys.modules["matplotlib"].rcParams) if "matplotlib" in sys.modules else None,
         "working directory": os.getcwd(),
         "global hooks": list(torch.nn.modules.module._global_forward_hooks),

@@ -32,7 +32,7 @@ class Cell:
         selectivity: how many standard deviations its best photograph lies above its mean.
         ratio: its picture's peak to the best photograph's; None where that says nothing.
         drive: how much more it adds to the logit where it is one standard deviation more active; None if unknown.
-        dead: whether nothing moves it.
+        dead: whether no photograph moves it.
     """
 
     channel: int
@@ -62,8 +62,8 @@ class LayerPage:
     Attributes:
         layer, place, finding, field: the layer, its folder, what a checkup found, what it sees in words.
         cells: one a unit.
-        labelled, drawn, live, succeed: how many have a label, have a picture, are excited by a photograph, and of
-            these how many pictures excite them more.
+        labelled, drawn, live, succeed: how many have a label, have a picture; of those that were drawn, how many a
+            photograph excites, and of these how many pictures excite them more.
     """
 
     layer: Layer
@@ -93,7 +93,9 @@ class LayerPage:
             )
             for unit, face in zip(units, faces, strict=True)
         )
-        live = [unit for unit in units if unit.card.best > LIVE]
+        # Of units that nobody drew, no picture could succeed.
+        tried = [unit for unit in units if any(not each["lowest"] for each in unit.pictures)]
+        live = [unit for unit in tried if unit.card.best > LIVE]
         drawn = [unit for unit in units if unit.card.picture]
         succeed = sum(unit.card.succeeds for unit in live)
         labelled = sum(bool(unit.card.label) for unit in units)

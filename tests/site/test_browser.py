@@ -16,7 +16,8 @@ playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright
 def site(index, renders, tmp_path):
     labels = labels_folder(index)
     labels.mkdir(parents=True)
-    (labels / "labels.csv").write_text("unit,label\nresnet.layer2.3:7,fine stripes\n")
+    rows = ["unit,label", "resnet.layer2.3:7,fine stripes", "alexnet.conv1:0,stripes of a layer that is not shown", ""]
+    (labels / "labels.csv").write_text("\n".join(rows))
     return memviz.build_site(index, out=tmp_path / "site", renders=[renders], progress=False).parent
 
 
