@@ -17,7 +17,7 @@ from memviz.index.crops import Box, crop, seen_box
 FOLDER, STRIP = "photographs", "saw.jpg"
 SIDE, COUNT = 96, 9  # of a crop, in pixels; of crops at each end
 WHOLE = 160  # px, the longer side of a whole photograph
-_QUALITY = 76  # so that a unit's page with all that it shows stays below 300 KB
+_QUALITY = 76  # of JPEG: most of what a unit's page weighs is photographs
 WORKERS = 2  # threads, most of whose time Pillow runs without Python's lock
 _TOGETHER = 512  # units whose strips are in memory at once, 255 MB
 
