@@ -7,6 +7,7 @@ Each message says what was given, what is valid and what to do::
     │   └── WeightsError    weights that are missing, damaged, or not this model's
     ├── LayerError          an address, an ordinal or a unit that the model does not have
     ├── ImageError          a picture, or a folder of them, that cannot be read
+    │   └── FormatError     a file that is no picture in a format that memviz reads
     ├── RenderError         a rendering that cannot be done as asked
     ├── TrainingError       a training that cannot be done as asked
     │   └── DivergedError   a training whose loss is no longer a number
@@ -40,6 +41,10 @@ class LayerError(MemvizError, LookupError):
 
 class ImageError(MemvizError, ValueError):
     """A picture, or a folder of them, that cannot be read."""
+
+
+class FormatError(ImageError):
+    """A file that is no picture in a format that memviz reads."""
 
 
 class RenderError(MemvizError):

@@ -32,8 +32,9 @@ from memviz.explanation.gradients import LayerGradients
 from memviz.explanation.logit import Logit, check_pictures
 from memviz.layers import isolated
 from memviz.models import Model
+from memviz.progress import Advance
 
-TOLERANCE = 0.01
+TOLERANCE = 0.01  # of `Attributions.errors`
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,13 +78,13 @@ def attribute(
     *,
     steps: int = 16,
     max_steps: int = 256,
-    tolerance: float = TOLERANCE,
     batch_size: int = 16,
+    advance: Advance | None = None,
 ) -> Attributions:
     """The contributions of pixels and units to the difference of a photograph's logit from those of references.
 
     Each photograph is explained alone. Its path is walked in `steps` steps, and again in twice as many until its error
-    is within the tolerance, or `max_steps` is reached. A model that averages over ten crops is explained for the crop
+    is at most `TOLERANCE`, or `max_steps` is reached. A model that averages over ten crops is explained for the crop
     that is given. Of a layer that runs several times in a pass, its last output counts; one that the score does not
     depend on has zeros.
 
@@ -94,8 +95,9 @@ def attribute(
         layers: addresses or convolution ordinals; None takes all watched layers, () none.
         steps: of the first walk, 1 or more.
         max_steps: of the last walk; no walk has more.
-        tolerance: of `Attributions.errors`.
         batch_size: points of a path in one pass; beyond rounding it changes nothing.
+        advance: called after each pass with the number of its points, of (steps + 1) R in a first walk; what it raises
+            ends the work.
 
     Raises:
         ImageError: pictures of another shape, not of finite numbers, or none.
@@ -128,12 +130,12 @@ def attribute(
     rows = model.layers.watched() if layers is None else [model.layers[address] for address in layers]
     addresses = list(dict.fromkeys(row.address for row in rows))
     with isolated(model.device), torch.enable_grad():
-        walker = _Walker(model, addresses, batch_size)
+        walker = _Walker(model, addresses, batch_size, advance)
         # Cloned: a caller's tensors may have been made in inference mode, or require gradients.
         photographs, references = (
             each.detach().to(model.device, model.dtype, copy=True) for each in (photographs, references)
         )
-        found = [_explain(walker, picture, references, (steps, max_steps), tolerance) for picture in photographs]
+        found = [_explain(walker, picture, references, (steps, max_steps)) for picture in photographs]
     columns = [
         torch.tensor(column, dtype=torch.float64) for column in zip(*(each.numbers for each in found), strict=True)
     ]
@@ -147,7 +149,7 @@ def attribute(
         residuals=residuals,
         errors=errors,
         steps=taken.long(),
-        complete=errors <= tolerance,
+        complete=errors <= TOLERANCE,
     )
 
 
@@ -167,9 +169,7 @@ class _Explained:
     numbers: tuple[float, float, float, int]
 
 
-def _explain(
-    walker: _Walker, picture: Tensor, references: Tensor, limits: tuple[int, int], tolerance: float
-) -> _Explained:
+def _explain(walker: _Walker, picture: Tensor, references: Tensor, limits: tuple[int, int]) -> _Explained:
     steps, most = limits
     while True:
         walk = walker.walk(picture, references, steps)
@@ -177,7 +177,7 @@ def _explain(
         residual = float(walk.pixels.sum() - differences.mean())
         scale = float(differences.abs().mean())
         error = abs(residual) / scale if scale else (0.0 if residual == 0 else float("inf"))
-        if error <= tolerance or steps >= most:
+        if error <= TOLERANCE or steps >= most:
             return _Explained(walk, (float(walk.ends[0]), residual, error, steps))
         steps = min(2 * steps, most)
 
@@ -185,9 +185,9 @@ def _explain(
 class _Walker:
     """Runs a private copy of a model's network along paths."""
 
-    def __init__(self, model: Model, addresses: Sequence[str], batch_size: int) -> None:
+    def __init__(self, model: Model, addresses: Sequence[str], batch_size: int, advance: Advance | None = None) -> None:
         self._gradients = LayerGradients(model, addresses)
-        self._model, self._batch_size = model, batch_size
+        self._model, self._batch_size, self._advance = model, batch_size, advance
 
     @property
     def logit(self) -> Logit:
@@ -207,6 +207,8 @@ class _Walker:
             # There is no step from the end of one path to the start of the next.
             weights = (places % count != 0).double() / (2 * len(references))
             values.append(self._run(inputs, sums, pixels, weights).double().cpu())
+            if self._advance is not None:
+                self._advance(len(places))
         outputs = torch.cat(values).view(len(references), count)
         channels = {address: self._model.layers[address].channels for address in self._gradients.addresses}
         units = {

@@ -25,6 +25,7 @@ from memviz.index.crops import crop
 from memviz.layers import ChannelsLast, Layer, capture, isolated, private_copy
 from memviz.layers.unit import Unit
 from memviz.models import Model
+from memviz.progress import Advance
 
 _BATCH = 16  # pictures in one pass
 _SHOWN = 720  # px: longest side of the saved part of the photograph
@@ -46,14 +47,28 @@ class Explainer:
         with isolated(model.device), torch.no_grad():
             self._logit = Logit(model)
 
-    def explain(self, picture: Image.Image, name: str, digest: str) -> Explanation:
-        """Explains one photograph, upright RGB, of this name and SHA-256."""
+    @property
+    def passes(self) -> int:
+        """How many times the network is run forward and backward for a photograph, at least."""
+        references = self._config.references
+        if self._candidates is not None:
+            references = min(references, len(self._candidates.names))
+        return (self._config.steps + 1) * (references if self._candidates else 1)
+
+    def explain(self, picture: Image.Image, name: str, digest: str, advance: Advance | None = None) -> Explanation:
+        """Explains one photograph, upright RGB, of this name and SHA-256; `advance` is as `attribute` has it."""
         model, config = self._model, self._config
         own = self._see(picture)
         references, seen = self._references(own, digest)
         inputs = torch.stack([each.inputs for each in seen])
         found = attribute(
-            model, own.inputs[None], inputs, self._addresses, steps=config.steps, max_steps=config.max_steps
+            model,
+            own.inputs[None],
+            inputs,
+            self._addresses,
+            steps=config.steps,
+            max_steps=config.max_steps,
+            advance=advance,
         )
         mapped = self._map(own.inputs, inputs, found)
         candidates = self._candidates

@@ -1,7 +1,7 @@
 """Pictures: folders, decoding, streams of batches, sample photographs, and data sets with scores."""
 
 from memviz.images.archive import content_hash, state
-from memviz.images.decode import open_image
+from memviz.images.decode import decode_image, open_image
 from memviz.images.duplicates import near_duplicates
 from memviz.images.folder import find_images, list_images
 from memviz.images.lamem import lamem, lamem_split
@@ -17,6 +17,7 @@ __all__ = [
     "Split",
     "check_readable",
     "content_hash",
+    "decode_image",
     "find_images",
     "lamem",
     "lamem_split",

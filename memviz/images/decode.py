@@ -9,7 +9,7 @@ import re
 import stat
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from memviz.errors import ImageError
+from memviz.errors import FormatError, ImageError
 from memviz.files import MISNAMED, utf8_name
 from memviz.images.archive import member, read_member
 from memviz.images.formats import formats
@@ -58,19 +58,45 @@ def open_image(path: str | os.PathLike[str], sha256: str | None = None) -> Image
     >>> open_image(path).getpixel((0, 0))
     (255, 255, 255)
     """
+    return _named(utf8_name(path), lambda: _load(Path(path), sha256))
+
+
+def decode_image(content: bytes, name: str, most_pixels: int = MAX_PIXELS) -> Image.Image:
+    """The picture that a file of these bytes holds, as `open_image` gives it; nothing is written to disk.
+
+    Args:
+        content: of the file.
+        name: of the file, for the message.
+        most_pixels: that the picture may have; told by its header, before anything is decoded.
+
+    Raises:
+        ImageError: it cannot be read, as `open_image` says; `FormatError` where it is no picture in a known format.
+
+    Example:
+        >>> file = io.BytesIO()
+        >>> Image.new("RGB", (3, 2)).save(file, "PNG")
+        >>> decode_image(file.getvalue(), "a.png").size
+        (3, 2)
+    """
+    return _named(utf8_name(name), lambda: _decode(io.BytesIO(content), len(content), most_pixels))
+
+
+def _named(name: str, load: Callable[[], Image.Image]) -> Image.Image:
+    """What `load` gives; whatever it raises becomes an `ImageError` with the file's name."""
+    kind = ImageError
     try:
         with _mute_pillow():
-            return _load(Path(path), sha256)
+            return load()
     except ImageError as error:
         reason = str(error)
     except UnidentifiedImageError:
-        reason = f"not a picture in a format that memviz reads ({', '.join(formats())})"
+        kind, reason = FormatError, f"not a picture in a format that memviz reads ({', '.join(formats())})"
     except Image.DecompressionBombError as error:
         reason = f"too large ({error})"
     # On damaged bytes Pillow's readers raise nearly any exception: struct.error, SyntaxError, MemoryError ...
     except Exception as error:
         reason = getattr(error, "strerror", None) or f"damaged ({str(error) or type(error).__name__})"
-    raise ImageError(f"{utf8_name(path)}: {reason}")
+    raise kind(f"{name}: {reason}")
 
 
 def _load(path: Path, sha256: str | None) -> Image.Image:
@@ -90,14 +116,17 @@ def _load(path: Path, sha256: str | None) -> Image.Image:
             raise ImageError("not a regular file")  # opening a pipe would block
         if sha256 is not None:
             content = path.read_bytes()
-    if (about.st_size if content is None else len(content)) == 0:
-        raise ImageError("an empty file")
     if sha256 is not None and hashlib.sha256(content or b"").hexdigest() != sha256:
         raise ImageError("its contents were changed meanwhile")
-    source = path if content is None else io.BytesIO(content)
+    return _decode(path, about.st_size) if content is None else _decode(io.BytesIO(content), len(content))
+
+
+def _decode(source: Path | io.BytesIO, size: int, most_pixels: int = MAX_PIXELS) -> Image.Image:
+    if size == 0:
+        raise ImageError("an empty file")
     with Image.open(source, formats=formats()) as image:
-        if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
-            limit = f"{MAX_PIXELS:,} pixels, {MAX_SIDE:,} on a side"
+        if image.width * image.height > most_pixels or max(image.size) > MAX_SIDE:
+            limit = f"{most_pixels:,} pixels, {MAX_SIDE:,} on a side"
             raise ImageError(f"too large ({image.width} x {image.height} pixels; the limit is {limit})")
         image.load()
         # After load(): Pillow turns a TIFF itself there and drops the tag.

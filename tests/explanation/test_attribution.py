@@ -127,17 +127,39 @@ def test_a_layer_through_which_everything_goes_is_complete_too():
         torch.testing.assert_close(units.sum(1), difference, rtol=0.01, atol=1e-4)
 
 
-def test_steps_are_doubled_until_it_is_complete_or_the_truth_is_told():
+def test_steps_are_doubled_until_it_is_complete_or_the_truth_is_told(monkeypatch):
+    monkeypatch.setattr("memviz.explanation.attribution.TOLERANCE", 1e-4)
     steep = nn.Sequential(nn.Flatten(), nn.Linear(48, 1), additive.Shift(0.0), Cubed())
     model = memviz.wrap(steep.eval(), additive.INPUTS, "steep", "memorability")
     pictures, references = tiny.pictures(1, 4) + 2, tiny.pictures(2, 4, seed=1)
-    few = attribute(model, pictures, references, [], steps=1, max_steps=2, tolerance=1e-4)
+    few = attribute(model, pictures, references, [], steps=1, max_steps=2)
     assert few.steps.tolist() == [2]
     assert not few.complete.any()
     assert few.errors.item() > 1e-4
-    many = attribute(model, pictures, references, [], steps=1, max_steps=1024, tolerance=1e-4)
+    many = attribute(model, pictures, references, [], steps=1, max_steps=1024)
     assert many.complete.all()
     assert 2 < many.steps.item() < 1024
+
+
+def test_each_pass_is_told_and_what_listens_may_end_the_work():
+    model = scored("Repeated")
+    told = []
+    attribute(
+        model, tiny.pictures(2), tiny.pictures(3, seed=1), [], steps=4, max_steps=4, batch_size=7, advance=told.append
+    )
+    assert told == [7, 7, 1] * 2
+
+    class EnoughError(Exception):
+        pass
+
+    def end(count):
+        raise EnoughError
+
+    before = {name: value.clone() for name, value in model.module.state_dict().items()}
+    with pytest.raises(EnoughError):
+        attribute(model, tiny.pictures(1), tiny.pictures(3, seed=1), ["network.first"], advance=end)
+    assert all(torch.equal(before[name], value) for name, value in model.module.state_dict().items())
+    assert not any(module._forward_hooks for module in model.module.modules())
 
 
 class Cubed(nn.Module):
