@@ -14,6 +14,7 @@ Each message says what was given, what is valid and what to do::
     ├── LabelError          labels of units that cannot be read or made
     ├── StoreError          a saved index or rendering that is missing, damaged, or of other weights
     ├── ClusterError        work that a cluster cannot do as asked
+    ├── AppError            a web application that cannot be started
     └── RecipeError         a gallery recipe that cannot be followed
 """
 
@@ -69,6 +70,10 @@ class StoreError(MemvizError):
 
 class ClusterError(MemvizError):
     """Work that a cluster cannot do as asked."""
+
+
+class AppError(MemvizError):
+    """A web application that cannot be started."""
 
 
 class RecipeError(MemvizError, ValueError):

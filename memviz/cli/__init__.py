@@ -38,7 +38,7 @@ def main() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
     before = signal.signal(signal.SIGTERM, terminate)
     try:
-        from memviz.cli.app import app
+        from memviz.cli.commands import app
 
         app()
     except MemvizError as error:

@@ -120,8 +120,8 @@ def explanation_page(
                 manifest=manifest,
                 layers=layers,
                 pieces={"data": DATA, "picture": PICTURE, "map": OVERLAY, "png": FIGURES[0], "pdf": FIGURES[1]},
-                gradient=gradient(),
-                dots=_dots,
+                gradient=gradient(41),
+                dots=dots,
                 left_out=_left_out(found),
                 largest=largest,
             )
@@ -179,7 +179,7 @@ def _left_out(found: Explanation) -> list[str]:
     return [part for part in found.findings if not any(lies_in(address, part) for address in shown)]
 
 
-def _dots(check: RegionCheck) -> list[tuple[str, float, float]]:
+def dots(check: RegionCheck) -> list[tuple[str, float, float]]:
     """What is drawn of a check on one scale: the kind of each dot, its place in percent, and its score."""
     levels = [*(("random", each.score) for each in check.random), ("before", check.before.score)]
     levels.append(("filled", check.filled.score))

@@ -15,7 +15,7 @@ from typing import Any
 import jinja2
 from PIL import Image
 
-from memviz.artefacts import Manifest, claim, locked
+from memviz.artefacts import Manifest, claim, inside, locked
 from memviz.errors import StoreError, did_you_mean
 from memviz.explanation.ablation import Ablation, load_ablations
 from memviz.explanation.depth import load_depth
@@ -32,7 +32,7 @@ from memviz.site.files import write
 from memviz.site.layer_page import LayerPage, write_sheets
 from memviz.site.neighbours import neighbours
 from memviz.site.photographs import STRIP, write_photographs
-from memviz.site.pictures import Picture, Renders
+from memviz.site.pictures import Picture, Renders, picture_file
 from memviz.site.places import DATA, PAGE, layer_place, link
 
 KIND, FORMAT = "memviz-site", 1
@@ -89,15 +89,14 @@ def build_site(
     manifest = claim(site, Manifest(KIND, FORMAT, index.manifest.model, index.manifest.weights, config=about), _WORDS)
     with locked(site):
         builder = _Builder(index, found, chosen, site, photographs)
-        _remove_others(site, manifest, chosen, builder.places)
+        _remove_others(site, manifest, chosen)
         # Before the pages, so that what an interrupted build leaves can be read.
         builder.write_shared()
         with show_progress("Building pages", sum(each.channels for each in chosen), "units", progress) as advance:
             pages = [builder.layer(layer, advance) for layer in chosen]
         builder.home(pages, profile)
-        manifest.finished(layers=[each.address for each in chosen], units=sum(len(each.cells) for each in pages)).write(
-            site
-        )
+        places = {each.address: each.place for each in pages}
+        manifest.finished(places=places, units=sum(len(each.cells) for each in pages)).write(site)
     return site / PAGE
 
 
@@ -120,11 +119,11 @@ def _read_depth(folder: Path, index: Index) -> tuple[list[str], bytes]:
     return found.verdict, (folder / DEPTH).read_bytes()
 
 
-def _remove_others(site: Path, manifest: Manifest, chosen: list[Layer], places: dict[str, str]) -> None:
+def _remove_others(site: Path, manifest: Manifest, chosen: list[Layer]) -> None:
     """Removes the layers that were on the site before, and are not any more."""
-    for address in set(manifest.result.get("layers", ())) - {layer.address for layer in chosen}:
-        if (place := places.get(address)) is not None:
-            shutil.rmtree(site / place, ignore_errors=True)
+    before = manifest.result.get("places", {})
+    for address in before.keys() - {layer.address for layer in chosen}:
+        shutil.rmtree(inside(site, before[address]), ignore_errors=True)
 
 
 @dataclass
@@ -265,7 +264,7 @@ class _Builder:
         """The name of a picture's file beside its unit's page; empty where there is none."""
         if picture is None or picture.path is None:
             return ""
-        name = f"picture{f'-{number + 1}' if number else ''}.jpg"
+        name = picture_file(number)
         buffer = io.BytesIO()
         with Image.open(picture.path, formats=("PNG",)) as image:
             image.convert("RGB").save(buffer, "JPEG", quality=_QUALITY, subsampling=0)

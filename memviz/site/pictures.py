@@ -17,6 +17,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+def picture_file(number: int) -> str:
+    """The name of a unit's picture beside its page, of the folder of renders with this number.
+
+    >>> picture_file(0), picture_file(1)
+    ('picture.jpg', 'picture-2.jpg')
+    """
+    return f"picture{f'-{number + 1}' if number else ''}.jpg"
+
+
 @dataclass(frozen=True)
 class Picture:
     """A unit's picture, or that there is none.
