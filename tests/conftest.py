@@ -11,6 +11,8 @@ import torch
 
 import memviz
 
+pytest_plugins = ["browsing"]
+
 
 @pytest.fixture(autouse=True)
 def seeded():

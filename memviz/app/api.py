@@ -12,11 +12,10 @@ from fastapi import APIRouter, HTTPException, Request
 from pydantic import BaseModel, Field
 
 from memviz.app.desk import Desk
-from memviz.app.form import FIELD, read_photographs
+from memviz.app.form import CLOSED, FIELD, read_photographs
 from memviz.app.held import Held, Photograph
 
 _POLL_SECONDS = 0.05
-_GONE = 499  # as nginx calls it; nobody sees it
 _BODY = {
     "requestBody": {
         "required": True,
@@ -114,7 +113,7 @@ async def _finish(request: Request, photographs: list[Photograph]) -> None:
     while any(each.working for each in photographs):
         await asyncio.sleep(_POLL_SECONDS)
         if await request.is_disconnected():
-            raise HTTPException(_GONE, "The connection was closed.")
+            raise HTTPException(CLOSED, "The connection was closed.")
     for each in photographs:
         if each.state == "failed":
             raise HTTPException(500, each.reason)

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 
 import torch
@@ -182,6 +183,9 @@ class Desk:
                 with self._changed:
                     if photograph.state == "waiting":
                         photograph.change("scored")
+                if photograph.wanted:
+                    with suppress(RefusedError):  # the page then offers it
+                        self.explain(photograph)
 
     def _explain(self) -> None:
         while True:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from fastapi import HTTPException, Request
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
 
 from memviz.app.config import AppConfig
 from memviz.app.held import Photograph
 from memviz.files import utf8_name
 
 FIELD = "photograph"
+CLOSED = 499  # as nginx calls it, of a connection that the visitor closed; nobody sees it
 _LONGEST_NAME = 120
 
 
@@ -18,7 +20,7 @@ async def read_photographs(request: Request, config: AppConfig) -> list[Photogra
     """The photographs of a form, in fields of the name "photograph".
 
     Raises:
-        HTTPException: 413 or 408 as `memviz.app.guard.BodyLimit` says, 415 for what is no form, 422 for one that is
+        HTTPException: 499 where the visitor has gone, 413 or 408 as `memviz.app.guard.BodyLimit` says, 415 for what is no form, 422 for one that is
             broken off or holds no photograph.
     """
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
@@ -28,6 +30,8 @@ async def read_photographs(request: Request, config: AppConfig) -> list[Photogra
     parser.spool_max_size = config.body + 1
     try:
         form = await parser.parse()
+    except ClientDisconnect:
+        raise HTTPException(CLOSED, "The connection was closed.") from None
     except MultiPartException as error:
         raise HTTPException(422, f"The form cannot be read: {error.message}") from None
     try:

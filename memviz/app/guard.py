@@ -170,9 +170,7 @@ class BodyLimit:
 
     @property
     def _too_large(self) -> str:
-        return (
-            f"The upload is larger than {self._config.body / MEGABYTE:g} MB. Send fewer or smaller photographs."
-        )
+        return f"The upload is larger than {self._config.body / MEGABYTE:g} MB. Send fewer or smaller photographs."
 
 
 def _refuse(status: int, reason: str) -> Response:

@@ -38,6 +38,7 @@ class Photograph:
         name: of the file, only to be shown.
         content: of the file; empty once nothing needs it any more.
         client: who gave it, an address.
+        wanted: whether it is to be explained as soon as it is scored.
         state: what is done with it.
         reason: why it is unreadable, or has failed.
         kind: whether it is unreadable since it is no picture ("format") or a damaged one ("content").
@@ -51,6 +52,7 @@ class Photograph:
     name: str
     content: bytes
     client: str
+    wanted: bool = False
     state: State = "waiting"
     reason: str = ""
     kind: str = ""

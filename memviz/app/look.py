@@ -13,6 +13,7 @@ from memviz.app.desk import Desk
 from memviz.app.form import FIELD
 from memviz.app.held import Batch, Held, Photograph
 from memviz.explanation.checkup import find_checkup
+from memviz.explanation.choice import known_finding
 from memviz.explanation.labels import load_labels
 from memviz.gallery.explanation import dots, largest
 from memviz.gallery.html import environment
@@ -48,11 +49,13 @@ class Look:
         model, config = desk.model, desk.config
         checkup = None if desk.index is None else find_checkup(desk.index)
         record = next((each for each in PUBLISHED if each.fingerprint == model.fingerprint()), None)
+        known = {part: known_finding(model.fingerprint(), checkup, part) for part in model.branches}
         self._pages = environment("memviz.app")
         self._pages.globals |= {
             "model": model.name, "target": model.target or "score", "weights": model.fingerprint(),
             "licence": record.licence if record else "",
             "verdict": checkup.verdict if checkup else [],
+            "findings": {part: text for part, text in known.items() if text},
             "ranked": 0 if desk.index is None else len(desk.index.ranked),
             "site": site, "field": FIELD, "samples": sample_names(),
             "formats": formats(), "megabytes": f"{config.body / MEGABYTE:g}", "files": config.files,

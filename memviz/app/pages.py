@@ -32,8 +32,10 @@ def routes(desk: Desk, held: Held, look: Look, token: str | None) -> APIRouter:
             raise RefusedError(404, "There is no such photograph.")
         return photographs[number]
 
-    def receive(photographs: list[Photograph], batch: str | None = None) -> Batch:
+    def receive(photographs: list[Photograph], batch: str | None = None, alone: bool = True) -> Batch:
         own = held.add(photographs, batch)
+        # One photograph is explained at once; of several, those that are asked for.
+        photographs[0].wanted = alone and len(own.photographs) == 1
         for each in photographs:
             desk.receive(each)
         return own
@@ -67,8 +69,8 @@ def routes(desk: Desk, held: Held, look: Look, token: str | None) -> APIRouter:
         return Response(content, media_type=kind, headers={"Cache-Control": "max-age=3600"})
 
     @router.post("/photographs")
-    async def upload(request: Request, batch: str | None = None) -> Response:
-        own = receive(await read_photographs(request, desk.config), batch)
+    async def upload(request: Request, batch: str | None = None, alone: bool = True) -> Response:
+        own = receive(await read_photographs(request, desk.config), batch, alone)
         if "application/json" in request.headers.get("accept", ""):
             return JSONResponse({"page": f"/photographs/{own.name}", "batch": own.name}, 202)
         return RedirectResponse(f"/photographs/{own.name}", 303)

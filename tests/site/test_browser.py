@@ -1,15 +1,9 @@
 """The site in a real browser."""
 
-import shutil
-
 import pytest
 
 import memviz
 from memviz.explanation.labels import labels_folder
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt install chromium")
-playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright")
 
 
 @pytest.fixture
@@ -19,31 +13,6 @@ def site(index, renders, tmp_path):
     rows = ["unit,label", "resnet.layer2.3:7,fine stripes", "alexnet.conv1:0,stripes of a layer that is not shown", ""]
     (labels / "labels.csv").write_text("\n".join(rows))
     return memviz.build_site(index, out=tmp_path / "site", renders=[renders], progress=False).parent
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
-
-
-@pytest.fixture
-def page(browser, request, tmp_path):
-    context = browser.new_context(**getattr(request, "param", {}))
-    opened = context.new_page()
-    errors = []
-    opened.on("pageerror", lambda error: errors.append(str(error)))
-    # axe reads style sheets anew, which pages from disk may not; and leaving a page ends what it still loads.
-    harmless = ("xhr", "net::ERR_ABORTED")
-    opened.on(
-        "requestfailed",
-        lambda failed: {failed.resource_type, failed.failure}.isdisjoint(harmless) and errors.append(failed.url),
-    )
-    yield opened
-    context.close()
-    assert errors == []
 
 
 def test_from_home_to_a_unit_and_on_by_keyboard(page, site):
@@ -117,8 +86,6 @@ def test_on_a_phone_nothing_sticks_out(page, site, path):
     "path",
     ["index.html", "alexnet/conv4/index.html", "alexnet/conv4/5/index.html", "alexnet/conv4/1/index.html"],
 )
-def test_it_is_accessible(page, site, path):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+def test_it_is_accessible(page, site, path, accessible):
     page.goto((site / path).as_uri())
-    found = axe.Axe().run(page)
-    assert found.violations_count == 0, found.generate_report()
+    accessible(page)

@@ -3,6 +3,7 @@
 "use strict";
 const form = document.querySelector("form.upload[enctype]");
 const json = { Accept: "application/json" };
+const input = form?.querySelector("#files");
 const AT_ONCE = 2;
 
 function say(text) {
@@ -11,7 +12,7 @@ function say(text) {
 
 async function send(file, page) {
   const body = new FormData();
-  body.append(form.querySelector("#files").name, file, file.name || "photograph.png");
+  body.append(input.name, file, file.name || "photograph.png");
   const answer = await fetch(page, { method: "POST", body, headers: json });
   const found = await answer.json().catch(() => ({ detail: answer.statusText }));
   if (!answer.ok) throw new Error(found.detail);
@@ -23,7 +24,7 @@ async function give(files) {
   const waiting = [...files];
   const total = waiting.length;
   if (!total) return;
-  form.querySelector("button").disabled = true;
+  input.disabled = true;
   const refused = [];
   let done = 0;
   const batch = new URL(form.action).searchParams.get("batch");
@@ -32,7 +33,7 @@ async function give(files) {
     for (let file; (file = waiting.shift());) {
       say(`Sending ${++done} of ${total} …`);
       try {
-        found = await send(file, found ? `/photographs?batch=${found.batch}` : "/photographs");
+        found = await send(file, found ? `/photographs?batch=${found.batch}` : `/photographs?alone=${total === 1}`);
       } catch (error) {
         refused.push(`${file.name}: ${error.message}`);
       }
@@ -45,7 +46,8 @@ async function give(files) {
   const start = () => { running += 1; return next(); };
   await start();
   await Promise.all(others);
-  form.querySelector("button").disabled = false;
+  input.disabled = false;
+  input.value = "";
   if (refused.length) sessionStorage.setItem("refused", refused.join(" "));
   if (found) location.assign(found.page);
   else show();
@@ -59,9 +61,9 @@ function show() {
 }
 
 if (form) {
-  const input = form.querySelector("#files");
   const camera = form.querySelector(".camera");
   for (const each of document.querySelectorAll(".with-script")) each.hidden = false;
+  form.querySelector("button").hidden = true;
   if (matchMedia("(pointer: coarse)").matches) camera.hidden = false;
   input.addEventListener("change", () => give(input.files));
   camera.querySelector("input").addEventListener("change", (event) => give(event.target.files));
