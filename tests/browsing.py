@@ -9,8 +9,9 @@ import pytest
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 KEPT = Path(os.environ.get("MEMVIZ_SCREENSHOTS", "screenshots"))
-# axe reads style sheets anew, which pages from disk may not; and leaving a page ends what it still loads.
-HARMLESS = ("xhr", "net::ERR_ABORTED")
+# axe reads style sheets anew, which pages from disk may not; a server ends what is listened to; and leaving a page
+# ends what it still loads.
+HARMLESS = ("xhr", "eventsource", "net::ERR_ABORTED")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,6 +1,7 @@
 """The application on a port of its own, of a small network whose score is known: the photograph's mean red."""
 
 import io
+import signal
 import socket
 import threading
 import time
@@ -13,6 +14,7 @@ import uvicorn
 from PIL import Image
 from torch import nn
 
+from memviz.app.server import ending
 from memviz.explanation import ExplainConfig
 
 QUICK = ExplainConfig(references=3, steps=2, max_steps=2, controls=1, units=2)
@@ -67,14 +69,14 @@ def served(app):
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen(256)
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
+        server = ending(uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=5)), app)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:
             until(lambda: server.started)
             yield f"http://127.0.0.1:{listening.getsockname()[1]}"
         finally:
-            server.should_exit = True
+            server.handle_exit(signal.SIGINT, None)
             thread.join(20)
             assert not thread.is_alive()
 

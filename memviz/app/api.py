@@ -71,7 +71,7 @@ def routes(desk: Desk, held: Held) -> APIRouter:
             with batch.watched():
                 for photograph in batch.photographs:
                     desk.receive(photograph)
-                await _finish(request, batch.photographs)
+                await _finish(request, held, batch.photographs)
                 if all(each.state == "unreadable" for each in batch.photographs):
                     raise _unreadable(batch.photographs[0])
                 yield batch.photographs
@@ -95,7 +95,7 @@ def routes(desk: Desk, held: Held) -> APIRouter:
             if len(photographs) > 1:
                 raise HTTPException(422, "Give one photograph a request.")
             desk.explain(photograph := photographs[0])
-            await _finish(request, photographs)
+            await _finish(request, held, photographs)
             if photograph.explanation is None:
                 raise HTTPException(503, "It was cancelled.")
             mapped = base64.b64encode(photograph.map).decode()
@@ -104,16 +104,18 @@ def routes(desk: Desk, held: Held) -> APIRouter:
     return router
 
 
-async def _finish(request: Request, photographs: list[Photograph]) -> None:
+async def _finish(request: Request, held: Held, photographs: list[Photograph]) -> None:
     """Waits until nothing is to be done with photographs any more.
 
     Raises:
-        HTTPException: 500 where that failed, and 499 where the connection was closed.
+        HTTPException: 500 where that failed, 503 where the application ends, and 499 where the connection was closed.
     """
     while any(each.working for each in photographs):
         await asyncio.sleep(_POLL_SECONDS)
         if await request.is_disconnected():
             raise HTTPException(CLOSED, "The connection was closed.")
+        if held.closing:
+            raise HTTPException(503, "The application is being stopped.")
     for each in photographs:
         if each.state == "failed":
             raise HTTPException(500, each.reason)

@@ -20,8 +20,8 @@ async def read_photographs(request: Request, config: AppConfig) -> list[Photogra
     """The photographs of a form, in fields of the name "photograph".
 
     Raises:
-        HTTPException: 499 where the visitor has gone, 413 or 408 as `memviz.app.guard.BodyLimit` says, 415 for what is no form, 422 for one that is
-            broken off or holds no photograph.
+        HTTPException: 499 where the visitor has gone, 413 or 408 as `memviz.app.guard.BodyLimit` says, 415 for what is
+            no form, 422 for one that is broken off or holds no photograph.
     """
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
         raise HTTPException(415, f"Send a form (multipart/form-data) with a file in the field {FIELD!r}.")

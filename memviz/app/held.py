@@ -126,9 +126,13 @@ class Held:
 
     Args:
         config: how much may be held.
+
+    Attributes:
+        closing: whether the application is being stopped, so that nobody shall wait any longer.
     """
 
     def __init__(self, config: AppConfig) -> None:
+        self.closing = False
         self._config = config
         self._batches: dict[str, Batch] = {}
         self._lock = threading.Lock()

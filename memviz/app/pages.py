@@ -93,7 +93,7 @@ def routes(desk: Desk, held: Held, look: Look, token: str | None) -> APIRouter:
 
     @router.get("/photographs/{batch}/changes")
     async def changes(batch: str) -> StreamingResponse:
-        return StreamingResponse(_changes(held.get(batch), look), media_type="text/event-stream")
+        return StreamingResponse(_changes(held.get(batch), held, look), media_type="text/event-stream")
 
     @router.get("/photographs/{batch}/scores.csv")
     async def table(batch: str) -> Response:
@@ -157,12 +157,12 @@ def _picture(content: bytes, kind: str, cache: str) -> Response:
     return Response(content, media_type=kind, headers={"Cache-Control": cache})
 
 
-async def _changes(batch: Batch, look: Look) -> AsyncIterator[str]:
+async def _changes(batch: Batch, held: Held, look: Look) -> AsyncIterator[str]:
     """Server-sent events: what has changed on a page, while it is open."""
     known: dict[int, tuple[str, int]] = {}
     silent = 0.0
     with batch.watched():
-        while True:
+        while not held.closing:
             silent += _POLL_SECONDS
             for number, photograph in enumerate(list(batch.photographs)):
                 now = photograph.state, photograph.version

@@ -28,6 +28,8 @@ from memviz.models import Model
 from memviz.site import SavedSite, load_site
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     import uvicorn
 
 SITE = "/site"
@@ -143,12 +145,24 @@ def serve(
         settings = uvicorn.Config(
             app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=2
         )
-        server = uvicorn.Server(settings)
+        server = ending(uvicorn.Server(settings), app)
         app.state.desk.warm_up()
         listening.listen(_BACKLOG)  # who opens the address at once waits, and is not turned away
         shown = f"[{host}]" if ":" in host else host
         ready(f"http://{shown}:{listening.getsockname()[1]}/" + (f"?token={token}" if token else ""))
         _run(server, listening)
+
+
+def ending(server: uvicorn.Server, app: FastAPI) -> uvicorn.Server:
+    """A server that, told to end, lets go first who listens to it; uvicorn would wait for them, and complain."""
+    before = server.handle_exit
+
+    def end(sig: int, frame: FrameType | None) -> None:
+        app.state.held.closing = True
+        before(sig, frame)
+
+    server.handle_exit = end  # type: ignore[method-assign]
+    return server
 
 
 def _run(server: uvicorn.Server, listening: object) -> None:
