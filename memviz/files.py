@@ -31,10 +31,11 @@ T = TypeVar("T")
 
 
 @contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+def replacing(path: str | os.PathLike[str], durable: bool = True) -> Iterator[Path]:
     """Gives a temporary path beside `path`; on success it takes the place of `path` in one step.
 
-    After an exception, a full disk, Ctrl-C or SIGKILL, `path` is what it was before.
+    After an exception, a full disk, Ctrl-C or SIGKILL, `path` is what it was before; where it is `durable`, also if the
+    machine itself fails. Waiting for the disk takes some milliseconds a file.
 
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     with replacing(f"{folder}/notes.txt") as temporary:
@@ -55,8 +56,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        if durable:
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)

@@ -135,13 +135,13 @@ class Look:
         return f"/site/{page.removesuffix('index.html')}" if page else None
 
     def _picture_of(self, unit: str) -> tuple[str, str] | None:
-        """The picture of a unit on the site, and what it shows: "render" or "strip"."""
+        """The picture of a unit on the site, and what it shows: "render" or "seen"."""
         if self._site is None:
             return None
         if picture := self._site.picture(_unit(unit)):
             return f"/site/{picture}", "render"
         seen = self._site.seen(_unit(unit))
-        return (f"/site/{seen}", "strip") if seen else None
+        return (f"/site/{seen}", "seen") if seen else None
 
     def _label_of(self, unit: str) -> str:
         label = self._labels.get(_unit(unit))

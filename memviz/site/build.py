@@ -31,7 +31,7 @@ from memviz.site.describe import PhotographRow, Sources, photograph_rows
 from memviz.site.files import write
 from memviz.site.layer_page import LayerPage, write_sheets
 from memviz.site.neighbours import neighbours
-from memviz.site.photographs import STRIP, write_photographs
+from memviz.site.photographs import FACE, STRIP, write_face, write_photographs
 from memviz.site.pictures import Picture, Renders, picture_file
 from memviz.site.places import DATA, PAGE, layer_place, link
 
@@ -96,6 +96,7 @@ def build_site(
             pages = [builder.layer(layer, advance) for layer in chosen]
         builder.home(pages, profile)
         places = {each.address: each.place for each in pages}
+        os.sync()
         manifest.finished(places=places, units=sum(len(each.cells) for each in pages)).write(site)
     return site / PAGE
 
@@ -204,6 +205,10 @@ class _Builder:
             )
             for channel in folders
         }
+        if self.photographs:
+            for channel in folders:
+                if not any(shown[channel]):
+                    write_face(folders[channel])
         facts = {"model": self.index.manifest.model, "weights": self.index.manifest.weights, "layer": layer.to_dict()}
         share, finding = field_share(layer, self.index), self._network.finding(layer.address)
         field = field_words(layer.receptive_field, share)
@@ -273,4 +278,4 @@ class _Builder:
 
     def _face(self, files: tuple[str, ...]) -> str:
         """What stands for a unit where it is shown small: its picture, or else what it saw; empty without both."""
-        return next(filter(None, files), STRIP if self.photographs else "")
+        return next(filter(None, files), FACE if self.photographs else "")

@@ -13,7 +13,6 @@ from memviz.layers import Layer
 from memviz.layers.unit import LIVE
 from memviz.site.describe import UnitFacts
 from memviz.site.files import write
-from memviz.site.photographs import STRIP, thumbnail
 
 SIDE, ACROSS = 96, 8  # of a small picture, in pixels; of pictures in a sheet's row
 _SHEET = ACROSS * ACROSS
@@ -134,8 +133,6 @@ def write_sheets(folder: Path, page: LayerPage) -> None:
 
 
 def _small(path: Path) -> Image.Image:
-    if path.name == STRIP:
-        return thumbnail(path, SIDE)
     with Image.open(path, formats=("JPEG",)) as image:
         return image.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
 

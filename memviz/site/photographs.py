@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from memviz.files import replacing
 from memviz.index import IndexedLayer
 from memviz.index.crops import Box, crop, seen_box
+from memviz.site.files import exists, write
 
-FOLDER, STRIP = "photographs", "saw.jpg"
+FOLDER, STRIP, FACE = "photographs", "saw.jpg", "face.jpg"
 SIDE, COUNT = 96, 9  # of a crop, in pixels; of crops at each end
 WHOLE = 160  # px, the longer side of a whole photograph
 _QUALITY = 76  # of JPEG: most of what a unit's page weighs is photographs
@@ -42,7 +43,7 @@ def write_photographs(layer: IndexedLayer, places: dict[int, Path], site: Path, 
     Raises:
         StoreError: a photograph is gone, cannot be read any more, or is another one now.
     """
-    missing = [channel for channel, folder in places.items() if not (folder / STRIP).is_file()]
+    missing = [channel for channel, folder in places.items() if not exists(folder / STRIP)]
     advance(len(places) - len(missing))
     with ThreadPoolExecutor(WORKERS) as pool:
         for start in range(0, len(missing), _TOGETHER):
@@ -65,7 +66,7 @@ def _strips(
 
     def show(image: int) -> None:
         photo, inputs = layer.index.photo(image), layer.index.inputs
-        if not (whole := site / photograph_file(image)).is_file():
+        if not exists(whole := site / photograph_file(image)):
             _save(ImageOps.contain(photo, (WHOLE, WHOLE), Image.Resampling.LANCZOS), whole)
         cut: dict[Box, NDArray[np.uint8]] = {}  # units that see the whole picture share one crop
         for place, side, rank in shown[image]:
@@ -80,13 +81,16 @@ def _strips(
     yield from strips
 
 
-def thumbnail(strip: Path, side: int) -> Image.Image:
-    """What a unit saw of its best photograph, from its strip, as a square."""
-    with Image.open(strip, formats=("JPEG",)) as image:
-        return image.crop((0, 0, SIDE, SIDE)).resize((side, side), Image.Resampling.LANCZOS)
+def write_face(folder: Path) -> None:
+    """Writes what a unit saw of its best photograph, for where it is shown small: a strip weighs ten times as much."""
+    if exists(folder / FACE):
+        return
+    with Image.open(folder / STRIP, formats=("JPEG",)) as image:
+        _save(image.crop((0, 0, SIDE, SIDE)), folder / FACE)
 
 
 def _save(image: Image.Image, path: Path) -> None:
     image.info.clear()  # a photograph's comment may say who took it, and where
-    with replacing(path) as temporary:
-        image.save(temporary, quality=_QUALITY)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=_QUALITY)
+    write(path, buffer.getvalue())

@@ -10,7 +10,7 @@ from memviz.artefacts import Manifest
 from memviz.errors import StoreError
 from memviz.layers.unit import Unit
 from memviz.site.build import FORMAT, KIND
-from memviz.site.photographs import STRIP
+from memviz.site.photographs import FACE
 from memviz.site.pictures import picture_file
 from memviz.site.places import PAGE
 
@@ -41,8 +41,8 @@ class SavedSite:
         return self._beside(unit, picture_file(0))
 
     def seen(self, unit: Unit) -> str | None:
-        """What a unit saw of its best photographs, as a strip of squares, two rows of nine at most; None likewise."""
-        return self._beside(unit, STRIP)
+        """What a unit without a picture saw of its best photograph; None where there is none either."""
+        return self._beside(unit, FACE)
 
     def _beside(self, unit: Unit, name: str) -> str | None:
         file = f"{self.places.get(unit.address)}/{unit.channel}/{name}"

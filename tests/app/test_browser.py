@@ -28,7 +28,7 @@ def test_upload_score_map_and_on_to_a_unit(start, page, site, files):
     explained(page)
     assert page.locator(".score b").inner_text() == f"{app.batch(page.url).photographs[0].score:.3f}"
     assert page.get_by_alt_text("The map over the photograph").evaluate("image => image.naturalWidth") > 0
-    assert page.locator(".units img.strip").first.evaluate("image => image.naturalWidth") > 0
+    assert page.locator(".units img").first.evaluate("image => image.naturalWidth") > 0
     page.locator(".units .picture").first.click()
     page.wait_for_url("**/site/conv/*/")
     page.get_by_role("searchbox").fill("conv:1")

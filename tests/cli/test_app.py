@@ -24,7 +24,7 @@ def test_it_serves_until_it_is_ended():
     assert math.isfinite(row["score"])
     assert "memnet" in httpx.get(address).text
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=30)
     assert "Traceback" not in err
     assert "Stopped" in err
 

@@ -12,6 +12,8 @@ from PIL import Image
 
 from memviz.cli import common
 
+COMMANDS = ["models", "layers", "score", "render", "index", "top", "drivers", "gallery", "site", "app", "map", "demo"]
+
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
@@ -59,7 +61,20 @@ def test_wrong_usage_ends_with_2(memviz, arguments, message):
 
 def test_without_a_command_there_is_help(memviz):
     done = memviz()
-    for name in ("models", "layers", "score", "render", "index", "top", "drivers", "gallery", "site", "app", "map", "demo"):
+    for name in (
+        "models",
+        "layers",
+        "score",
+        "render",
+        "index",
+        "top",
+        "drivers",
+        "gallery",
+        "site",
+        "app",
+        "map",
+        "demo",
+    ):
         assert name in done.out + done.err
 
 
@@ -69,7 +84,8 @@ def test_version(memviz):
 
 
 @pytest.mark.parametrize(
-    "command", ["models", "layers", "score", "render", "index", "top", "drivers", "gallery", "site", "app", "map", "demo"]
+    "command",
+    ["models", "layers", "score", "render", "index", "top", "drivers", "gallery", "site", "app", "map", "demo"],
 )
 def test_every_command_has_help(memviz, command):
     done = memviz(command, "--help")
