@@ -119,7 +119,6 @@ class Held:
 
     def __init__(self, explainer):
         self.explainer, self.go, self.began, self.ended = explainer, threading.Event(), threading.Event(), False
-        self.passes = explainer.passes
 
     def explain(self, picture, name, digest, advance):
         self.began.set()

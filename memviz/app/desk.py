@@ -75,11 +75,6 @@ class Desk:
         for thread in self._threads:
             thread.start()
 
-    @property
-    def passes(self) -> int:
-        """How many passes an explanation takes."""
-        return self._explainer.passes
-
     def warm_up(self) -> None:
         """Scores a photograph, so that the first visitor does not wait for what is done once."""
         name, path = next(iter(package_photos().items()))
@@ -193,7 +188,7 @@ class Desk:
                 if not self._next(lambda: bool(self._queue)):
                     return
                 photograph = self._queue.pop(0)
-                photograph.done, photograph.passes, photograph.started = 0, self._explainer.passes, time.monotonic()
+                photograph.done, photograph.passes, photograph.started = 0, self.config.explain.passes, time.monotonic()
                 photograph.change("explaining")
                 for each in self._queue:
                     each.version += 1  # its place has changed

@@ -60,7 +60,7 @@ class Look:
             "site": site, "field": FIELD, "samples": sample_names(),
             "formats": formats(), "megabytes": f"{config.body / MEGABYTE:g}", "files": config.files,
             "minutes": round(config.kept_seconds / 60), "grace": round(config.grace_seconds),
-            "references": config.explain.references, "passes": desk.passes,
+            "references": config.explain.references, "passes": config.explain.passes,
             "meaning": self._meaning, "dots": dots, "largest": largest, "gradient": gradient(41),
             "page_of": self._page_of, "label_of": self._label_of, "picture_of": self._picture_of,
         }  # fmt: skip

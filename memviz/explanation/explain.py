@@ -26,6 +26,7 @@ from memviz.images import content_hash, list_images, open_image
 from memviz.index import Index, load_index
 from memviz.models import Model
 from memviz.models.model import warn_unreadable
+from memviz.progress import Advance
 from memviz.progress import progress as show_progress
 
 FOLDER_KIND = "memviz-explanations"  # the folder that holds those of several photographs
@@ -93,8 +94,10 @@ def explain(
             claim(folder, manifest, _WORDS)
     explainer: Explainer | None = None
     done, unreadable = [], {}
-    with show_progress("Explaining", len(paths), "photographs", progress) as advance:
+    passes = config.passes
+    with show_progress("Explaining", len(paths) * passes, "passes", progress) as advance:
         for path in paths:
+            share = _Share(passes, advance)
             try:
                 digest = ""
                 with suppress(OSError):  # of what is no file, `open_image` says why
@@ -102,7 +105,7 @@ def explain(
                 picture = open_image(path, digest or None)
             except (ImageError, OSError) as error:
                 unreadable[str(path)] = str(error).removeprefix(f"{utf8_name(path)}: ")
-                advance()
+                share.finish()
                 continue
             own = replace(manifest, kind=KIND, config=asked | {"photograph": digest})
             place = None if folder is None else folder / photograph_folder(path, digest)
@@ -111,19 +114,35 @@ def explain(
                 done.append(load_explanation(place))
             else:
                 explainer = explainer or Explainer(model, index, layers, config, seed)
-                found = explainer.explain(picture, path.name, digest)
+                found = explainer.explain(picture, path.name, digest, share)
                 if folder is not None and place is not None:
                     claim(folder, manifest, _WORDS)
                     claim(place, own, _WORDS)
                     with locked(place, wait=True):
                         found.save(place)
                 done.append(found)
-            advance()
+            share.finish()
     if not done:
         named = "; ".join(f"{utf8_name(path)}: {reason}" for path, reason in list(unreadable.items())[:5])
         raise ImageError(f"None of the {len(paths)} photographs can be read ({named}). Give others.")
     warn_unreadable(unreadable)
     return done
+
+
+class _Share:
+    """Counts the passes of one photograph: as many as were announced, also where there were more or none."""
+
+    def __init__(self, passes: int, advance: Advance) -> None:
+        self._left, self._advance = passes, advance
+
+    def __call__(self, count: int = 1) -> None:
+        count = min(count, self._left)
+        self._left -= count
+        self._advance(count)
+
+    def finish(self) -> None:
+        """Counts the rest."""
+        self(self._left)
 
 
 def photograph_folder(path: str | os.PathLike[str], digest: str) -> str:

@@ -47,14 +47,6 @@ class Explainer:
         with isolated(model.device), torch.no_grad():
             self._logit = Logit(model)
 
-    @property
-    def passes(self) -> int:
-        """How many times the network is run forward and backward for a photograph, at least."""
-        references = self._config.references
-        if self._candidates is not None:
-            references = min(references, len(self._candidates.names))
-        return (self._config.steps + 1) * (references if self._candidates else 1)
-
     def explain(self, picture: Image.Image, name: str, digest: str, advance: Advance | None = None) -> Explanation:
         """Explains one photograph, upright RGB, of this name and SHA-256; `advance` is as `attribute` has it."""
         model, config = self._model, self._config

@@ -71,6 +71,15 @@ class ExplainConfig:
         if self.method not in METHODS:
             raise ModelError(f"There is no method {self.method!r} for maps. The methods are: {', '.join(METHODS)}.")
 
+    @property
+    def passes(self) -> int:
+        """How many times the network is run forward and backward for a photograph, unless steps are doubled.
+
+        >>> ExplainConfig(references=8, steps=16).passes
+        136
+        """
+        return (self.steps + 1) * (self.references if self.against == "photographs" else 1)
+
 
 @dataclass(frozen=True)
 class Contribution:
