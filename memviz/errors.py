@@ -13,6 +13,7 @@ Each message says what was given, what is valid and what to do::
     ├── LabelError          labels of units that cannot be read or made
     ├── StoreError          a saved index or rendering that is missing, damaged, or of other weights
     ├── ClusterError        work that a cluster cannot do as asked
+    ├── NotebookError       a widget that cannot be shown as asked
     └── RecipeError         a gallery recipe that cannot be followed
 """
 
@@ -64,6 +65,10 @@ class StoreError(MemvizError):
 
 class ClusterError(MemvizError):
     """Work that a cluster cannot do as asked."""
+
+
+class NotebookError(MemvizError, ValueError):
+    """A widget that cannot be shown as asked."""
 
 
 class RecipeError(MemvizError, ValueError):
