@@ -54,13 +54,14 @@ def compare(
         saved.layer(unit.address)
     names = [str(saved.network.model) for saved, _ in sides]
     title = f"{names[0]} {sides[0][1]} and {f'{names[1]} ' if right is not left else ''}{sides[1][1]}"
+    legends = ("First unit", "Second unit") if right is left else names
     rows = [
         [(name, name, saved.text(unit)) for name, unit in units.items()]
         for (saved, _), units in zip(sides, choices, strict=True)
     ]
 
     def body(live: bool) -> str:
-        return fill("turner.html", live=live, title=title, sides=rows, legends=names)
+        return fill("turner.html", live=live, title=title, sides=rows, legends=legends)
 
     def detail(chosen: tuple[Unit, ...]) -> tuple[str, str]:
         return cards(left.unit(chosen[0]), right.unit(chosen[1]), notes=tuple(_comparable(left, right, *chosen)))
@@ -92,7 +93,9 @@ def _comparable(left: Saved, right: Saved, first: Unit, second: Unit) -> list[st
     if len(seen) == 1:
         kept = [saved.index.layer(unit.address).images[unit.channel, 0] for saved, unit in sides]
         both = len(np.intersect1d(*kept))
-        told.append(f"Of the {min(map(len, kept))} photographs that excite each most, {both or 'none'} are the same")
+        told.append(
+            f"{both or 'None'} of the {min(map(len, kept))} photographs that excite each most excite{'s' * (both == 1)} both"
+        )
     else:
         told.append("The photographs that were searched are not the same")
     return told

@@ -79,7 +79,7 @@ def photograph(
         return cards(saved.unit(chosen[0]), notes=(told,))
 
     name = f"{found.model} on {found.photograph}: {found.what} {found.score:.3f}"
-    return show(View(name, (choices,), (next(iter(choices), ""),), body, detail))
+    return show(View(name, (choices,), tuple(choices)[:1], body, detail))
 
 
 def _unit(name: str) -> Unit:

@@ -28,7 +28,7 @@ class View:
     Attributes:
         title: what it shows, in a line.
         choices: of the trait `unit`, and of `other` where two are shown side by side.
-        chosen: of each, the first one shown; empty for none.
+        chosen: of each, the one that is shown first; none where there are no units.
         body: what stays while units change; for a front end, or static.
         detail: of the chosen units, what is shown, and the same in words.
     """
