@@ -93,9 +93,7 @@ def _comparable(left: Saved, right: Saved, first: Unit, second: Unit) -> list[st
     if len(seen) == 1:
         kept = [saved.index.layer(unit.address).images[unit.channel, 0] for saved, unit in sides]
         both = len(np.intersect1d(*kept))
-        told.append(
-            f"{both or 'None'} of the {min(map(len, kept))} photographs that excite each most excite{'s' * (both == 1)} both"
-        )
+        told.append(f"Of the {min(map(len, kept))} photographs that excite each most, {both or 'none'} excite both")
     else:
         told.append("The photographs that were searched are not the same")
     return told
