@@ -93,7 +93,7 @@ def _comparable(left: Saved, right: Saved, first: Unit, second: Unit) -> list[st
     if len(seen) == 1:
         kept = [saved.index.layer(unit.address).images[unit.channel, 0] for saved, unit in sides]
         both = len(np.intersect1d(*kept))
-        told.append(f"Of the {min(map(len, kept))} photographs that excite each most, {both or 'none'} excite both")
+        told.append(f"Of the {min(map(len, kept))} photographs that excite each most, they share {both or 'none'}")
     else:
         told.append("The photographs that were searched are not the same")
     return told

@@ -140,9 +140,9 @@ def test_what_may_be_compared(index, other_index, renders):
     alike = compare(index, f"{LAYER}:2", f"{LAYER}:3", renders)
     assert "Both are units of one layer" in alike._detail
     kept = [set(index.top(f"{LAYER}:{channel}")["image"]) for channel in (2, 3)]
-    assert f"Of the 9 photographs that excite each most, {len(kept[0] & kept[1])} excite both" in alike._detail
+    assert f"Of the 9 photographs that excite each most, they share {len(kept[0] & kept[1])}" in alike._detail
     alike.other = f"{LAYER}:2"
-    assert "each most, 9 excite both" in alike._detail
+    assert "each most, they share 9" in alike._detail
     apart = compare(index, f"{LAYER}:2", "resnet.layer3.20:3", renders)
     assert "different layers, whose activations may not be compared as numbers" in apart._detail
     assert "the first sees 131 px, the second 811 px, the whole picture" in apart._detail
