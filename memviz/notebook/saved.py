@@ -55,7 +55,7 @@ class UnitFacts:
             and empty where a photograph cannot be read any more.
         name: of the class, where the layer's outputs have names.
         mean, std: of its activation over the photographs.
-        drawn: whether somebody tried to draw it.
+        picture: its render; None where nobody tried to draw it.
         model, target, photographs: of the index.
     """
 
@@ -64,7 +64,7 @@ class UnitFacts:
     name: str
     mean: float
     std: float
-    drawn: bool
+    picture: Picture | None
     model: str
     target: str | None
     photographs: int
@@ -83,7 +83,7 @@ class UnitFacts:
     def sentence(self) -> str:
         """The unit in words, where no picture can be shown."""
         named = self.card.label or self.name
-        told = f"{self.card.name}{f' ({named})' if named else ''}: {self.card.verdict if self.drawn else 'not drawn'}"
+        told = f"{self.card.name}{f' ({named})' if named else ''}: {self.card.verdict if self.picture else 'not drawn'}"
         return f"{told}; best photograph {number(self.card.best)}, mean {number(self.mean)}"
 
 
@@ -176,7 +176,7 @@ class Saved:
         )
         return UnitFacts(
             facts, card, str(row["name"]) if row else "", float(indexed.mean[unit.channel]),
-            float(indexed.std[unit.channel]), record is not None, self.network.model, self.index.config.target,
+            float(indexed.std[unit.channel]), picture, self.network.model, self.index.config.target,
             self.index.result.photographs,
         )  # fmt: skip
 
