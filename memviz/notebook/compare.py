@@ -52,7 +52,7 @@ def compare(
     choices = tuple({str(unit): unit for unit in saved.units(unit.address)} for saved, unit in sides)
     for saved, unit in sides:
         saved.layer(unit.address)
-    names = [str(saved.network.model) for saved, _ in sides]
+    names = [saved.model for saved, _ in sides]
     title = f"{names[0]} {sides[0][1]} and {f'{names[1]} ' if right is not left else ''}{sides[1][1]}"
     legends = ("First unit", "Second unit") if right is left else names
     rows = [

@@ -12,6 +12,7 @@ import pandas as pd
 from PIL import Image, ImageOps
 
 from memviz.errors import StoreError
+from memviz.explanation.labels import Label, load_labels
 from memviz.gallery.describe import PHOTOS, field_share, ring
 from memviz.gallery.page import Card, Photo, field_words, number, signed
 from memviz.gallery.pictures import Picture, Renders
@@ -36,6 +37,7 @@ class LayerFacts:
         finding: what a checkup found of its part of the network.
         pictures: of its units, by channel.
         drivers: rows of a survey, by channel; empty where there is none.
+        labels: of its units, by channel.
     """
 
     layer: Layer
@@ -43,6 +45,7 @@ class LayerFacts:
     finding: str
     pictures: dict[int, Picture]
     drivers: dict[int, dict[str, Any]]
+    labels: dict[int, Label]
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,10 @@ class Saved:
         index: or its folder.
         renders: folder of `memviz render`, with a folder a layer in it.
 
+    Attributes:
+        index: the index.
+        model: the name of its network.
+
     Raises:
         StoreError: no index, or nothing rendered there.
     """
@@ -101,8 +108,7 @@ class Saved:
     def __init__(self, index: Index | str | os.PathLike[str], renders: str | os.PathLike[str] | None = None) -> None:
         self.index = index if isinstance(index, Index) else load_index(index)
         self._renders = None if renders is None else Renders(Path(renders))
-        name = str(self.index.manifest.model)
-        self.network = Network(Source(name), name, self.index)
+        self.model = str(self.index.manifest.model)
         self._layers: dict[str, LayerFacts] = {}
 
     def layer(self, address: str) -> LayerFacts:
@@ -114,21 +120,26 @@ class Saved:
         """
         layer = self.index.layers[address]
         if layer.address not in self._layers:
-            drawn = {} if self._renders is None else self._renders.of(layer.address, self.index)
-            self._layers[layer.address] = LayerFacts(
-                layer,
-                field_words(layer.receptive_field, field_share(layer, self.index)),
-                self.network.finding(layer.address),
-                {channel: picture for channel, picture in drawn.items() if not picture.lowest},
-                self._drivers(layer.address),
-            )
+            self._layers[layer.address] = self._read(layer)
         return self._layers[layer.address]
 
-    def _drivers(self, address: str) -> dict[int, dict[str, Any]]:
-        surveyed = self.network.drivers
-        if surveyed is None or address not in surveyed.layers:
-            return {}
-        return {int(row["channel"]): row for row in surveyed.frame(address).to_dict("records")}
+    def _read(self, layer: Layer) -> LayerFacts:
+        # Nothing of other layers is kept: labels and drivers of a whole ResMem take 200 MB, and many widgets may be open.
+        network, address = Network(Source(self.model), self.model, self.index), layer.address
+        drawn = {} if self._renders is None else self._renders.of(address, self.index)
+        surveyed = network.drivers if network.drivers and address in network.drivers.layers else None
+        return LayerFacts(
+            layer,
+            field_words(layer.receptive_field, field_share(layer, self.index)),
+            network.finding(address),
+            {channel: picture for channel, picture in drawn.items() if not picture.lowest},
+            {int(row["channel"]): row for row in surveyed.frame(address).to_dict("records")} if surveyed else {},
+            {
+                unit.channel: label
+                for unit, label in load_labels(self.index, [address]).items()
+                if unit.address == address  # a person's are in one file for all layers
+            },
+        )
 
     def units(self, given: str | Unit | Iterable[str | Unit]) -> list[Unit]:
         """The units of a layer, or those given, each once.
@@ -143,8 +154,9 @@ class Saved:
 
     def text(self, unit: Unit) -> str:
         """What is known of a unit, in a phrase: its label, or its class's name, and its drive."""
-        row = self.layer(unit.address).drivers.get(unit.channel)
-        named = self.network.labels.text(unit) or (str(row["name"]) if row else "")
+        facts = self.layer(unit.address)
+        row, label = facts.drivers.get(unit.channel), facts.labels.get(unit.channel)
+        named = (label.text if label else "") or (str(row["name"]) if row else "")
         return ", ".join(filter(None, (named, f"drive {signed(row['drive'])}" if row else "")))
 
     def unit(self, unit: Unit) -> UnitFacts:
@@ -156,7 +168,7 @@ class Saved:
         facts, indexed = self.layer(unit.address), self.index.layer(unit.address)
         picture, row = facts.pictures.get(unit.channel), facts.drivers.get(unit.channel)
         drawn = None if picture is None else picture.read()
-        label = self.network.labels.get(unit)
+        label = facts.labels.get(unit.channel)
         record = None if picture is None else picture.record
         card = Card(
             address=unit.address,
@@ -176,7 +188,7 @@ class Saved:
         )
         return UnitFacts(
             facts, card, str(row["name"]) if row else "", float(indexed.mean[unit.channel]),
-            float(indexed.std[unit.channel]), picture, self.network.model, self.index.config.target,
+            float(indexed.std[unit.channel]), picture, self.model, self.index.config.target,
             self.index.result.photographs,
         )  # fmt: skip
 

@@ -72,7 +72,7 @@ def strip(
     gone = sum(cell.absent == "photograph gone" for cell in cells)
     count = "1 unit" if len(cells) == 1 else f"{len(cells):,} units, {ORDERS[order]}"
     made = sheets(cells, [faces.get(channel) for channel in channels])
-    title = f"{saved.network.model} {address}: {count}"
+    title = f"{saved.model} {address}: {count}"
 
     def body(live: bool) -> str:
         return fill("strip.html", live=live, title=title, facts=facts, sheets=made, drawn=drawn, gone=gone)
@@ -94,7 +94,7 @@ def _ordered(saved: Saved, address: str, order: str) -> list[int]:
         if not rows:
             raise NotebookError(
                 f"What drives the score is not known of {address}: survey it first, memviz.drivers(model, index), or "
-                f"`memviz drivers {saved.network.model} --index INDEX`."
+                f"`memviz drivers {saved.model} --index INDEX`."
             )
         values = np.array([rows[channel]["drive"] for channel in range(indexed.layer.channels)])
     else:

@@ -48,7 +48,7 @@ def units(
         saved.layer(address)  # what cannot be shown is told now, and not when somebody comes to it
     layers = list(dict.fromkeys(unit.address for unit in shown))
     count = "1 unit" if len(shown) == 1 else f"{len(shown):,} units"
-    title = f"{saved.network.model} {layers[0] if len(layers) == 1 else f'{len(layers)} layers'}: {count}"
+    title = f"{saved.model} {layers[0] if len(layers) == 1 else f'{len(layers)} layers'}: {count}"
     choices = {str(unit): unit for unit in shown}
     rows = [[(name, name, saved.text(unit)) for name, unit in choices.items()]]
 

@@ -1,11 +1,13 @@
 """What widgets hold, say and refuse, without a front end."""
 
 import base64
+import gc
 import importlib
 import io
 import re
 import shutil
 import sys
+from collections import Counter
 from dataclasses import replace
 
 import fakes
@@ -16,6 +18,7 @@ from PIL import Image
 
 import memviz
 from memviz.errors import LayerError, NotebookError, StoreError
+from memviz.explanation import Drivers, Label
 from memviz.explanation.labels import labels_folder
 from memviz.index import load_index
 from memviz.layers.unit import Unit
@@ -300,6 +303,22 @@ def test_noise_is_the_worst_of_pictures_and_still_small():
     assert len(made) == 2
     assert sum(len(each.uri) for each in made) / 512 * 4096 < 12e6
     assert [row[0].channel for row in made[1].rows][:2] == [256, 272]
+
+
+def test_a_widget_keeps_nothing_of_other_layers(index, renders):
+    labels = labels_folder(index)
+    labels.mkdir(parents=True)
+    (labels / "labels.csv").write_text(f"unit,label\n{LAYER}:0,stripes\nresnet.layer2.3:0,dots\n")
+
+    def kept():
+        gc.collect()
+        found = [each for each in gc.get_objects() if isinstance(each, Drivers | Label)]
+        return Counter(type(each).__name__ for each in found)
+
+    before = kept()
+    widgets = [strip(index, LAYER, renders) for _ in range(3)]
+    assert kept() - before == Counter(Label=3)
+    assert all("<b>stripes</b>" in each._detail for each in widgets)
 
 
 def test_two_at_once_do_not_disturb_one_another(index, renders):
