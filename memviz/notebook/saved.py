@@ -124,7 +124,7 @@ class Saved:
         return self._layers[layer.address]
 
     def _read(self, layer: Layer) -> LayerFacts:
-        # Nothing of other layers is kept: labels and drivers of a whole ResMem take 200 MB, and many widgets may be open.
+        # Nothing of other layers is kept: labels and drivers of a whole ResMem take 200 MB, in each widget.
         network, address = Network(Source(self.model), self.model, self.index), layer.address
         drawn = {} if self._renders is None else self._renders.of(address, self.index)
         surveyed = network.drivers if network.drivers and address in network.drivers.layers else None

@@ -312,8 +312,7 @@ def test_a_widget_keeps_nothing_of_other_layers(index, renders):
 
     def kept():
         gc.collect()
-        found = [each for each in gc.get_objects() if isinstance(each, Drivers | Label)]
-        return Counter(type(each).__name__ for each in found)
+        return Counter(kind.__name__ for kind in map(type, gc.get_objects()) if kind in (Drivers, Label))
 
     before = kept()
     widgets = [strip(index, LAYER, renders) for _ in range(3)]
