@@ -202,7 +202,7 @@ def test_photographs_that_were_moved_are_told_kindly_and_found_again(index, tmp_
         assert "load_index(folder, photos=...)" in widget._detail
         assert "best photograph <b>" in widget._detail  # its figures are kept
         assert str(tmp_path) not in widget.to_html() + widget._body, name
-    assert "11 units have no small picture" in strip(index, LAYER)._body
+    assert "Of 11 units there is no small picture" in strip(index, LAYER)._body
     found = load_index(index.path, tmp_path / "moved")
     assert "cannot be read" not in strip(found, LAYER)._body + units(found, LAYER)._detail
 
