@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from memviz import notebook as notebook
     from memviz.errors import MemvizError as MemvizError
     from memviz.evaluation import Report as Report
     from memviz.evaluation import evaluate as evaluate
@@ -87,6 +88,7 @@ _HOME = {
     "load_index": "memviz.index",
     "load_model": "memviz.models",
     "make_gallery": "memviz.workflow",
+    "notebook": "memviz.notebook",
     "objectives": "memviz.rendering",
     "quality": "memviz.explanation",
     "render": "memviz.rendering",
@@ -100,7 +102,8 @@ __all__ = sorted(_HOME)
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'memviz' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+    home = importlib.import_module(_HOME[name])
+    return home if home.__name__ == f"{__name__}.{name}" else getattr(home, name)
 
 
 def __dir__() -> list[str]:

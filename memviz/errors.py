@@ -15,6 +15,7 @@ Each message says what was given, what is valid and what to do::
     ├── StoreError          a saved index or rendering that is missing, damaged, or of other weights
     ├── ClusterError        work that a cluster cannot do as asked
     ├── AppError            a web application that cannot be started
+    ├── NotebookError       a widget that cannot be shown as asked
     └── RecipeError         a gallery recipe that cannot be followed
 """
 
@@ -74,6 +75,10 @@ class ClusterError(MemvizError):
 
 class AppError(MemvizError):
     """A web application that cannot be started."""
+
+
+class NotebookError(MemvizError, ValueError):
+    """A widget that cannot be shown as asked."""
 
 
 class RecipeError(MemvizError, ValueError):

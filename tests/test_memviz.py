@@ -14,11 +14,11 @@ PUBLIC = {
     "Teacher", "build_index", "checkup", "evaluate", "build_gallery", "list_models", "load_index", "load_model",
     "build_site", "label_units",
     "Quality", "QualityConfig", "quality",
-    "objectives", "render", "make_gallery", "sample_photos", "train", "wrap", "TrainConfig", "TrainingJob",
+    "notebook", "objectives", "render", "make_gallery", "sample_photos", "train", "wrap", "TrainConfig", "TrainingJob",
 }  # fmt: skip
 HEAVY = (
     "torch", "torchvision", "lucent", "numpy", "pandas", "matplotlib", "skimage", "sklearn", "resmem", "rich",
-    "pytorch_lightning", "torchmetrics", "optuna", "wandb", "tensorboard",
+    "pytorch_lightning", "torchmetrics", "optuna", "wandb", "tensorboard", "anywidget",
 )  # fmt: skip
 
 

@@ -125,7 +125,7 @@ class _Writer:
         index = panel.network.index
         top = index.bottom(unit, PHOTOS) if panel.lowest else index.top(unit, PHOTOS)
         for row, photo in write_crops(self.folder, stem, top, index.crops(unit, PHOTOS, CROP_SIZE, panel.lowest)):
-            yield replace(photo, ring=_ring(panel.layer, int(row.y), int(row.x), index))
+            yield replace(photo, ring=ring(panel.layer, int(row.y), int(row.x), index))
 
 
 def write_crops(
@@ -159,7 +159,7 @@ def field_share(layer: Layer, index: Index) -> float:
     return min(1.0, *(field / side for field, side in sides))
 
 
-def _ring(layer: Layer, y: int, x: int, index: Index) -> tuple[float, float] | None:
+def ring(layer: Layer, y: int, x: int, index: Index) -> tuple[float, float] | None:
     """Where the unit sits, in percent of the square that holds a crop of the whole picture; None for smaller crops."""
     seen = layer.field(y, x)
     height, width = index.inputs.size

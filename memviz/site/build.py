@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from PIL import Image
 
 from memviz.artefacts import Manifest, claim, inside, locked
 from memviz.errors import StoreError, did_you_mean
@@ -22,6 +21,7 @@ from memviz.explanation.depth import load_depth
 from memviz.gallery.describe import field_share
 from memviz.gallery.html import environment
 from memviz.gallery.page import field_words
+from memviz.gallery.pictures import Picture, Renders
 from memviz.gallery.plan import Network
 from memviz.gallery.recipe import Source
 from memviz.index import Index, load_index
@@ -32,8 +32,7 @@ from memviz.site.files import write
 from memviz.site.layer_page import LayerPage, write_sheets
 from memviz.site.neighbours import neighbours
 from memviz.site.photographs import FACE, STRIP, write_face, write_photographs
-from memviz.site.pictures import Picture, Renders, picture_file
-from memviz.site.places import DATA, PAGE, layer_place, link
+from memviz.site.places import DATA, PAGE, layer_place, link, picture_file
 
 KIND, FORMAT = "memviz-site", 1
 STYLE, SCRIPT, SEARCH = "style.css", "site.js", "search.js"
@@ -267,12 +266,12 @@ class _Builder:
 
     def _write_picture(self, folder: Path, channel: int, number: int, picture: Picture | None) -> str:
         """The name of a picture's file beside its unit's page; empty where there is none."""
-        if picture is None or picture.path is None:
+        drawn = None if picture is None else picture.read()
+        if drawn is None:
             return ""
         name = picture_file(number)
         buffer = io.BytesIO()
-        with Image.open(picture.path, formats=("PNG",)) as image:
-            image.convert("RGB").save(buffer, "JPEG", quality=_QUALITY, subsampling=0)
+        drawn.save(buffer, "JPEG", quality=_QUALITY, subsampling=0)
         write(folder / str(channel) / name, buffer.getvalue())
         return name
 

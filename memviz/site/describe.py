@@ -11,11 +11,11 @@ from typing import Any
 from memviz.explanation.ablation import AblatedUnit, Ablation
 from memviz.explanation.labels import Label
 from memviz.gallery.page import Card, Photo
+from memviz.gallery.pictures import Picture
 from memviz.index import Index, IndexedLayer
 from memviz.index.crops import seen_box
 from memviz.layers.unit import Unit
 from memviz.site.photographs import COUNT, photograph_file
-from memviz.site.pictures import Picture
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,15 @@ from urllib.parse import quote
 PAGE, DATA = "index.html", "unit.json"
 
 
+def picture_file(number: int) -> str:
+    """The name of a unit's picture beside its page, of the folder of renders with this number.
+
+    >>> picture_file(0), picture_file(1)
+    ('picture.jpg', 'picture-2.jpg')
+    """
+    return f"picture{f'-{number + 1}' if number else ''}.jpg"
+
+
 def layer_place(address: str, addresses: Collection[str]) -> str:
     """The folder of a layer's page, below the site's; that of unit 5 is `<folder>/5`.
 

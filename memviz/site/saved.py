@@ -11,8 +11,7 @@ from memviz.errors import StoreError
 from memviz.layers.unit import Unit
 from memviz.site.build import FORMAT, KIND
 from memviz.site.photographs import FACE
-from memviz.site.pictures import picture_file
-from memviz.site.places import PAGE
+from memviz.site.places import PAGE, picture_file
 
 
 @dataclass(frozen=True)

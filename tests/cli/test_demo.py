@@ -8,7 +8,10 @@ def test_the_main_job(memviz, world, tmp_path, monkeypatch):
     done = memviz("demo", "--device", "cpu")
     assert done.code == 0, done.err
     page = tmp_path / "memviz-demo/gallery/index.html"
-    assert done.out.splitlines()[-1] == str(page)
+    home = tmp_path / "memviz-demo/site/index.html"
+    assert {str(page), str(home)} <= set(done.out.splitlines())
+    assert "drive the score most" in home.read_text()
+    assert (home.parent / "alexnet/conv1/0/index.html").is_file()
     assert "AlexNet against ResNet" in page.read_text()
     assert world == [("resmem", "published", "cpu")]
     assert "12 sample photographs" in done.err

@@ -12,6 +12,9 @@ import pandas as pd
 from PIL import Image
 
 from memviz.artefacts import claim
+from memviz.explanation.record import Contribution, ExplainConfig, Explanation, LayerShare
+from memviz.explanation.reference import References
+from memviz.explanation.region import Level, RegionCheck
 from memviz.files import sha256
 from memviz.gallery.page import Card, Group, NetworkFacts, Page, Photo, Section
 from memviz.layers import Layer
@@ -116,7 +119,7 @@ def index(folder: Path, pictures: list[Path], k: int = 9, model: str = "resmem",
     for layer in layers():
         values = generator.gamma(2.0, 1.0, (CHANNELS, len(pictures))).astype(np.float32)
         values[0] = -values[0]
-        values[1] = 0.5
+        values[1:2] = 0.5
         y, x = generator.integers(0, layer.height, (2, CHANNELS, len(pictures)))
         for unit in range(CHANNELS):
             for side, order in (
@@ -206,6 +209,38 @@ def renders(folder: Path, units: dict[str, tuple[int, ...]], **config: Any) -> P
             files.append(f"{Unit(address, unit).stem}.png")
         load_renders(folder / address).add(results, files)
     return folder
+
+
+def contribution(unit: str, amount: float, name: str = "") -> Contribution:
+    """A unit that is twice as active as on the references."""
+    return Contribution(unit, name, amount, 0.5, 0.25)
+
+
+def explanation(photograph: str = "a <b>.jpg", score: float = 0.7, digest: str = "0" * 64) -> Explanation:
+    """Of noise, with units of two layers and three classes that raise and lower its score."""
+    picture = Image.effect_noise((120, 80), 90).convert("RGB")
+    mapped = np.zeros((227, 227), dtype=np.float32)
+    mapped[:60, :60], mapped[160:, 160:] = 1.0, -0.5
+    levels = [Level(0.7, 0.85), Level(0.6, 0.4), Level(0.69, 0.8), Level(0.72, 0.9)]
+    checks = tuple(RegionCheck(side, 0.07, levels[0], levels[1], tuple(levels[2:])) for side in ("raises", "lowers"))
+    names = (contribution("resnet.fc:1", 0.5, 'tench "<i>"'), contribution("resnet.fc:2", 0.25, "goldfish"))
+    fc = LayerShare("resnet.fc", 1000, 0.4, names, (contribution("resnet.fc:3", -0.125, "shark"),))
+    units = [
+        LayerShare(
+            address,
+            CHANNELS,
+            0.1,
+            (contribution(f"{address}:2", 0.3),),
+            (contribution(f"{address}:1", -0.2),) if address.startswith("alexnet") else (),
+            "no effect on the score" if address.startswith("alexnet") else "",
+        )
+        for address in ("alexnet.conv4", "resnet.layer3.20")
+    ]
+    return Explanation(
+        "resmem", WEIGHTS, "memorability", photograph, digest, score, "logit", 0.85, 1, 41.5, 12,
+        References("index", ("x.jpg", "y.jpg"), 12, 0.6, 0.4), 0.44, 0.02, False, 32, (fc,), tuple(units), checks,
+        {"alexnet": "weights at their random start; no effect on the score"}, ExplainConfig(), 0, picture, mapped,
+    )  # fmt: skip
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

@@ -11,9 +11,7 @@ from PIL import Image
 from memviz.artefacts import Manifest, claim
 from memviz.errors import StoreError
 from memviz.explanation.labels import Label
-from memviz.explanation.record import KIND, Contribution, ExplainConfig, Explanation, LayerShare
-from memviz.explanation.reference import References
-from memviz.explanation.region import Level, RegionCheck
+from memviz.explanation.record import KIND
 from memviz.gallery.explanation import draw_map, explanation_page, explanations_page
 from memviz.gallery.overlay import overlay
 from memviz.layers.unit import Unit
@@ -25,36 +23,6 @@ LABELS = {
 }
 
 
-def contribution(unit, amount, name=""):
-    return Contribution(unit, name, amount, 0.5, 0.25)
-
-
-def found(photograph="a <b>.jpg", score=0.7, sha256="0" * 64):
-    picture = Image.effect_noise((120, 80), 90).convert("RGB")
-    mapped = np.zeros((227, 227), dtype=np.float32)
-    mapped[:60, :60], mapped[160:, 160:] = 1.0, -0.5
-    levels = [Level(0.7, 0.85), Level(0.6, 0.4), Level(0.69, 0.8), Level(0.72, 0.9)]
-    checks = tuple(RegionCheck(side, 0.07, levels[0], levels[1], tuple(levels[2:])) for side in ("raises", "lowers"))
-    names = (contribution("resnet.fc:1", 0.5, 'tench "<i>"'), contribution("resnet.fc:2", 0.25, "goldfish"))
-    fc = LayerShare("resnet.fc", 1000, 0.4, names, (contribution("resnet.fc:3", -0.125, "shark"),))
-    units = [
-        LayerShare(
-            address,
-            fakes.CHANNELS,
-            0.1,
-            (contribution(f"{address}:2", 0.3),),
-            (contribution(f"{address}:1", -0.2),) if address.startswith("alexnet") else (),
-            "no effect on the score" if address.startswith("alexnet") else "",
-        )
-        for address in ("alexnet.conv4", "resnet.layer3.20")
-    ]
-    return Explanation(
-        "resmem", fakes.WEIGHTS, "memorability", photograph, sha256, score, "logit", 0.85, 1, 41.5, 12,
-        References("index", ("x.jpg", "y.jpg"), 12, 0.6, 0.4), 0.44, 0.02, False, 32, (fc,), tuple(units), checks,
-        {"alexnet": "weights at their random start; no effect on the score"}, ExplainConfig(), 0, picture, mapped,
-    )  # fmt: skip
-
-
 def saved(folder, each, name="one"):
     manifest = Manifest("memviz-explanations", 1, each.model, each.weights, {}, {}, 0)
     claim(folder, manifest)
@@ -64,7 +32,7 @@ def saved(folder, each, name="one"):
 
 
 def test_the_page_says_what_was_found(tmp_path, index, renders):
-    place = saved(tmp_path / "out", found())
+    place = saved(tmp_path / "out", fakes.explanation())
     page = explanation_page(place, index=index, renders=renders, labels=LABELS)
     text = page.read_text()
     assert "<h1>Why a memorability of 0.700?</h1>" in text
@@ -100,7 +68,7 @@ def test_the_page_says_what_was_found(tmp_path, index, renders):
 
 
 def test_without_index_and_renders_there_are_numbers(tmp_path):
-    each = replace(found(), percentile=None, ranked=0, named=(), regions=(), findings={"alex": "untrained"})
+    each = replace(fakes.explanation(), percentile=None, ranked=0, named=(), regions=(), findings={"alex": "untrained"})
     text = explanation_page(saved(tmp_path / "out", each)).read_text()
     assert "Percentile" not in text
     assert "<code>alex</code> of these weights: untrained. Its units are left out below." in text
@@ -111,7 +79,7 @@ def test_without_index_and_renders_there_are_numbers(tmp_path):
 
 def test_the_start_page_has_the_highest_first(tmp_path):
     for name, score in (("low", 0.2), ("high", 0.9), ("unfinished", 0.5)):
-        place = saved(tmp_path / "out", found(f"{name}.jpg", score, name), name)
+        place = saved(tmp_path / "out", fakes.explanation(f"{name}.jpg", score, name), name)
         if name != "unfinished":
             explanation_page(place)
     text = explanations_page(tmp_path / "out").read_text()
@@ -124,7 +92,7 @@ def test_the_start_page_has_the_highest_first(tmp_path):
 
 
 def test_what_does_not_belong_together_is_refused(tmp_path, index, other_index, renders):
-    place = saved(tmp_path / "out", found())
+    place = saved(tmp_path / "out", fakes.explanation())
     with pytest.raises(StoreError, match="is of other weights than the explanation"):
         explanation_page(place, index=other_index)
     manifest = renders / "alexnet.conv4" / "manifest.json"
@@ -143,7 +111,7 @@ def test_what_does_not_belong_together_is_refused(tmp_path, index, other_index, 
 
 
 def test_colours_say_the_sign_and_the_photograph_is_seen():
-    each = found()
+    each = fakes.explanation()
     drawn = np.asarray(draw_map(each)).astype(int)
     grey = np.asarray(each.picture.convert("L")).astype(int)
     assert (drawn[2:18, 2:28, 0] > drawn[2:18, 2:28, 2]).all()  # red raises

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from PIL import Image
+
 from memviz.artefacts import MANIFEST
 from memviz.errors import StoreError
 from memviz.index import Index
@@ -17,30 +19,34 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def picture_file(number: int) -> str:
-    """The name of a unit's picture beside its page, of the folder of renders with this number.
-
-    >>> picture_file(0), picture_file(1)
-    ('picture.jpg', 'picture-2.jpg')
-    """
-    return f"picture{f'-{number + 1}' if number else ''}.jpg"
-
-
 @dataclass(frozen=True)
 class Picture:
     """A unit's picture, or that there is none.
 
     Attributes:
+        saved: the folder in which it lies.
         record: what is known of it.
-        path: its file; None where the picture shows nothing.
         made: how, in words; empty for the defaults.
         lowest: whether it lowers the unit.
     """
 
+    saved: SavedRenders
     record: RenderRecord
-    path: Path | None
     made: str
     lowest: bool
+
+    @property
+    def path(self) -> Path | None:
+        """Its file; None where the picture shows nothing."""
+        return self.saved.path(self.record)
+
+    def read(self) -> Image.Image | None:
+        """It as RGB; None where it shows nothing.
+
+        Raises:
+            StoreError: a file that is no PNG of a render any more.
+        """
+        return self.saved.picture(self.record)
 
 
 class Renders:
@@ -95,7 +101,7 @@ def _picture(saved: SavedRenders, record: RenderRecord) -> Picture:
         f"seed {record.seed}" if record.seed else "",
         "gradient redirected" if record.state == "redirected" else "",
     ]
-    return Picture(record, saved.path(record), ", ".join(filter(None, words)), objective == "inhibition")
+    return Picture(saved, record, ", ".join(filter(None, words)), objective == "inhibition")
 
 
 def _read_best(folder: Path) -> dict[str, dict[int, str]]:
