@@ -19,6 +19,7 @@ def prepared(docstring: str) -> str:
     text = re.sub(r"^Example:$", "Examples:", docstring, flags=re.MULTILINE)
     text = re.sub(r"::\n\n(?= {4})", ":\n\n", text)  # reStructuredText's sign for what Markdown tells by the indent
     text = TOGETHER.sub(lambda item: "\n".join(f"    {name}: {item[2]}" for name in item[1].split(", ")), text)
+    text = re.sub(r" *# doctest: .*", "", text)
     return DOCTEST.sub(lambda found: f"{found[1]}```pycon\n{found[0]}\n{found[1]}```", text)
 
 
