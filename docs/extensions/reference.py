@@ -36,7 +36,8 @@ def _calls_first(item: tuple[str, str]) -> tuple[bool, str]:
 def public(package: str) -> dict[str, str]:
     """Where the names that a package imports in its `__init__.py` are defined, as `memviz.site.build.build_site`."""
     found = {}
-    for node in ast.walk(source(package)):
+    body = source(package).body
+    for node in [*body, *(each for block in body if isinstance(block, ast.If) for each in block.body)]:
         if isinstance(node, ast.ImportFrom) and str(node.module).startswith("memviz"):
             for each in node.names:
                 name = each.asname or each.name

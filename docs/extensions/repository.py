@@ -7,7 +7,8 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[2]
-TAKEN = ("galleries/README.md", "galleries/preview.png", *(f"experiments/*/{each}" for each in ("README.md", "*.png", "*.jpg", "*.csv")))
+EXPERIMENT = ("README.md", "*.png", "*.jpg", "*.csv")
+TAKEN = ("galleries/README.md", "galleries/preview.png", *(f"experiments/*/{each}" for each in EXPERIMENT))
 MARK = "<!-- the experiments -->"
 
 

@@ -1,6 +1,6 @@
 import pytest
-from helpers import one_thread as one_thread
 from documentation import Pages
+from helpers import one_thread as one_thread
 
 
 @pytest.fixture(scope="module")
