@@ -42,7 +42,11 @@ class Pages:
             with contextlib.chdir(folder):
                 document = Sybil([_blocks, _reasons]).parse(FOLDER / name)
                 for example in document.examples():
-                    example.evaluate()
+                    try:
+                        example.evaluate()
+                    except BaseException as error:
+                        error.add_note(f"In the block of {name} at line {example.line}.")
+                        raise
             self._read[name] = folder
         if self._read[name] is None:
             pytest.fail(f"{name} cannot be read.")
