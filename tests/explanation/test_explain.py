@@ -178,10 +178,10 @@ def test_an_interruption_leaves_what_is_finished(model, index, colours, tmp_path
     photos, out = [colours[0] / "03.png", colours[0] / "04.png"], tmp_path / "out"
     plain = Explainer.explain
 
-    def interrupted(self, picture, name, digest):
+    def interrupted(self, picture, name, *rest):
         if name == "04.png":
             raise KeyboardInterrupt
-        return plain(self, picture, name, digest)
+        return plain(self, picture, name, *rest)
 
     monkeypatch.setattr(Explainer, "explain", interrupted)
     with unchanged(model.module), undisturbed(), pytest.raises(KeyboardInterrupt):
