@@ -6,13 +6,16 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import jinja2
+import msgspec
 
 from memviz.artefacts import Manifest, claim, inside, locked
 from memviz.errors import StoreError, did_you_mean
@@ -24,14 +27,14 @@ from memviz.gallery.page import field_words
 from memviz.gallery.pictures import Picture, Renders
 from memviz.gallery.plan import Network
 from memviz.gallery.recipe import Source
-from memviz.index import Index, load_index
+from memviz.index import Index, IndexedLayer, load_index
 from memviz.layers import Layer
 from memviz.progress import progress as show_progress
 from memviz.site.describe import PhotographRow, Sources, photograph_rows
 from memviz.site.files import write
 from memviz.site.layer_page import LayerPage, write_sheets
 from memviz.site.neighbours import neighbours
-from memviz.site.photographs import FACE, STRIP, write_face, write_photographs
+from memviz.site.photographs import FACE, STRIP, write_photographs
 from memviz.site.places import DATA, PAGE, layer_place, link, picture_file
 
 KIND, FORMAT = "memviz-site", 1
@@ -192,10 +195,51 @@ class _Builder:
         folder, indexed = self.site / place, self.index.layer(layer.address)
         folders = {channel: folder / str(channel) for channel in range(layer.channels)}
         pictures = tuple(each.of(layer.address, self.index) for each in self.renders)
-        if self.photographs:
-            write_photographs(indexed, folders, self.site, advance)
-        drivers = self._driven(layer.address)
+        drawn = {channel for each in pictures for channel, picture in each.items() if picture.path is not None}
+        with self._beside(indexed, folders, folders.keys() - drawn, advance):
+            page = self._units(indexed, place, folders, pictures, advance)
+        write_sheets(folder, page)
+        driven = bool(self._driven(layer.address))
+        html = self._pages.get_template("layer.html").render(page=page, here=place, link=link, driven=driven)
+        write(folder / PAGE, html.encode())
+        return page
+
+    @contextmanager
+    def _beside(
+        self, indexed: IndexedLayer, folders: dict[int, Path], faces: set[int], advance: Callable[[int], None]
+    ) -> Iterator[None]:
+        """Writes photographs while the block writes pages, since Pillow works without Python's lock."""
+        if not self.photographs:
+            yield
+            return
+        ended = False
+
+        def count(units: int) -> None:
+            if ended:
+                raise InterruptedError
+            advance(units)
+
+        with ThreadPoolExecutor(1) as thread:
+            written = thread.submit(write_photographs, indexed, folders, faces, self.site, count)
+            try:
+                yield
+                written.result()
+            except BaseException:
+                ended = True
+                raise
+
+    def _units(
+        self,
+        indexed: IndexedLayer,
+        place: str,
+        folders: dict[int, Path],
+        pictures: tuple[dict[int, Picture], ...],
+        advance: Callable[[int], None],
+    ) -> LayerPage:
+        """Writes the units' pages; gives what the layer's page says."""
+        layer, folder = indexed.layer, self.site / place
         ablation = self._ablations.get(layer.address)
+        drivers = self._driven(layer.address)
         sources = Sources(indexed, pictures, drivers, ablation, self._network.labels, self._rows, self.photographs)
         alike, template = neighbours(indexed), self._pages.get_template("unit.html")
         shown = {
@@ -204,10 +248,6 @@ class _Builder:
             )
             for channel in folders
         }
-        if self.photographs:
-            for channel in folders:
-                if not any(shown[channel]):
-                    write_face(folders[channel])
         facts = {"model": self.index.manifest.model, "weights": self.index.manifest.weights, "layer": layer.to_dict()}
         share, finding = field_share(layer, self.index), self._network.finding(layer.address)
         field = field_words(layer.receptive_field, share)
@@ -224,14 +264,11 @@ class _Builder:
                 pictures={each: self._face(shown[each]) for each in alike[channel]},
             )  # fmt: skip
             write(own / PAGE, html.encode())
-            write(own / DATA, (json.dumps(unit.to_json(facts), ensure_ascii=False, indent=1) + "\n").encode())
+            write(own / DATA, msgspec.json.format(msgspec.json.encode(unit.to_json(facts)), indent=1) + b"\n")
             if not self.photographs:
                 advance(1)
-        page = LayerPage.of(layer, place, finding, field, units, [self._face(shown[each]) for each in folders])
-        write_sheets(folder, page)
-        html = self._pages.get_template("layer.html").render(page=page, here=place, link=link, driven=bool(drivers))
-        write(folder / PAGE, html.encode())
-        return page
+        faces = [self._face(shown[each]) for each in folders]
+        return LayerPage.of(layer, place, finding, field, units, faces)
 
     def home(self, pages: list[LayerPage], depth: tuple[list[str], bytes] | None) -> None:
         """Writes the home page; `depth` is the verdict on how perceptual and conceptual layers are, and its figure."""

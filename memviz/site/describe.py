@@ -118,7 +118,7 @@ class UnitFacts:
             "std": self.std,
             "pictures": list(self.pictures),
             "ratio": self.card.ratio,
-            "verdict": self.card.verdict,
+            "verdict": self.card.verdict if self.pictures else None,
             **{
                 side: [
                     {"name": each.photo.name or None, "value": each.photo.value, "prediction": each.photo.prediction}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -28,7 +28,9 @@ def photograph_file(image: int) -> str:
     return f"{FOLDER}/{image:07d}.jpg"
 
 
-def write_photographs(layer: IndexedLayer, places: dict[int, Path], site: Path, advance: Callable[[int], None]) -> None:
+def write_photographs(
+    layer: IndexedLayer, places: dict[int, Path], faces: Collection[int], site: Path, advance: Callable[[int], None]
+) -> None:
     """Writes what units saw of their highest and lowest photographs, and small copies of these photographs.
 
     Each photograph is opened once for many units, since that takes longer than cutting a crop out of it. What is there
@@ -37,19 +39,26 @@ def write_photographs(layer: IndexedLayer, places: dict[int, Path], site: Path, 
     Args:
         layer: of an index.
         places: by channel, the folder of its page.
+        faces: channels that have no picture: what they saw of their best photograph gets a file of its own, for where
+            units are shown small, since a strip weighs ten times as much.
         site: the site's folder.
         advance: counts finished units.
 
     Raises:
         StoreError: a photograph is gone, cannot be read any more, or is another one now.
     """
-    missing = [channel for channel, folder in places.items() if not exists(folder / STRIP)]
+    missing = [
+        channel
+        for channel, folder in places.items()
+        if not (exists(folder / STRIP) and (channel not in faces or exists(folder / FACE)))
+    ]
     advance(len(places) - len(missing))
     with ThreadPoolExecutor(WORKERS) as pool:
         for start in range(0, len(missing), _TOGETHER):
             channels = missing[start : start + _TOGETHER]
-            for channel, strip in zip(channels, _strips(layer, channels, site, pool), strict=True):
-                _save(Image.fromarray(strip), places[channel] / STRIP)
+            strips = _strips(layer, channels, site, pool)
+            folders, faced = ([places[each] for each in channels], [each in faces for each in channels])
+            for _ in pool.map(_finish, strips, folders, faced):
                 advance(1)
 
 
@@ -67,7 +76,9 @@ def _strips(
     def show(image: int) -> None:
         photo, inputs = layer.index.photo(image), layer.index.inputs
         if not exists(whole := site / photograph_file(image)):
-            _save(ImageOps.contain(photo, (WHOLE, WHOLE), Image.Resampling.LANCZOS), whole)
+            small = photo.copy()
+            small.thumbnail((WHOLE, WHOLE), Image.Resampling.LANCZOS, reducing_gap=2)
+            _save(small, whole)
         cut: dict[Box, NDArray[np.uint8]] = {}  # units that see the whole picture share one crop
         for place, side, rank in shown[image]:
             where = channels[place], side, rank
@@ -81,12 +92,10 @@ def _strips(
     yield from strips
 
 
-def write_face(folder: Path) -> None:
-    """Writes what a unit saw of its best photograph, for where it is shown small: a strip weighs ten times as much."""
-    if exists(folder / FACE):
-        return
-    with Image.open(folder / STRIP, formats=("JPEG",)) as image:
-        _save(image.crop((0, 0, SIDE, SIDE)), folder / FACE)
+def _finish(strip: NDArray[np.uint8], folder: Path, faced: bool) -> None:
+    _save(Image.fromarray(strip), folder / STRIP)
+    if faced:
+        _save(Image.fromarray(strip[:SIDE, :SIDE]), folder / FACE)
 
 
 def _save(image: Image.Image, path: Path) -> None:

@@ -213,3 +213,16 @@ def test_the_depth_profile_is_shown_on_the_home_page(index, renders, tmp_path, m
     with pytest.raises(StoreError, match="of other weights"):
         build(index, tmp_path / "other", renders=[renders], depth=folder)
     assert not (tmp_path / "other").exists()
+
+
+def test_what_nobody_drew_has_a_face_and_no_verdict(index, renders, tmp_path):
+    site = memviz.build_site(index, out=tmp_path / "site", layers=["alexnet.conv1"], progress=False).parent
+    unit = site / "alexnet/conv1/3"
+    assert json.loads((unit / "unit.json").read_text())["verdict"] is None
+    with Image.open(unit / "face.jpg") as face, Image.open(unit / "saw.jpg") as strip:
+        assert face.size == (96, 96)
+        apart = np.asarray(face, int) - np.asarray(strip.crop((0, 0, 96, 96)), int)
+    assert np.abs(apart).mean() < 6
+    near = (unit / "index.html").read_text().partition('class="near"')[2].partition("</ol>")[0]
+    assert "face.jpg" in near
+    assert "saw.jpg" not in near
