@@ -8,10 +8,24 @@ from pathlib import Path
 
 from memviz.artefacts import Manifest
 from memviz.errors import StoreError
+from memviz.files import read_json
 from memviz.layers.unit import Unit
 from memviz.site.build import FORMAT, KIND
 from memviz.site.photographs import FACE
-from memviz.site.places import PAGE, picture_file
+from memviz.site.places import DATA, PAGE
+
+
+@dataclass(frozen=True)
+class _Picture:
+    file: str | None
+    lowest: bool
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What is read of a unit's JSON."""
+
+    pictures: tuple[_Picture, ...]
 
 
 @dataclass(frozen=True)
@@ -36,8 +50,16 @@ class SavedSite:
         return f"{place}/{unit.channel}/{PAGE}"
 
     def picture(self, unit: Unit) -> str | None:
-        """The picture of what a unit wants to see, below the site's folder; None where there is none."""
-        return self._beside(unit, picture_file(0))
+        """The picture of what a unit wants to see, below the site's folder; None where there is none.
+
+        Raises:
+            StoreError: what the site says of the unit is damaged.
+        """
+        if (data := self._beside(unit, DATA)) is None:
+            return None
+        pictures = read_json(self.folder / data, _Facts).pictures
+        file = next((each.file for each in pictures if each.file and not each.lowest), None)
+        return None if file is None else self._beside(unit, file)
 
     def seen(self, unit: Unit) -> str | None:
         """What a unit without a picture saw of its best photograph; None where there is none either."""
