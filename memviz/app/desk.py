@@ -30,6 +30,7 @@ from memviz.models import Model
 
 _SMALL = 320  # px, the longer side of the small copies
 _TOGETHER = 16  # photographs that are scored in one pass
+_PAUSE = 0.5  # s
 _DECODERS = 2  # threads: a large photograph takes 0.3 GB while it is decoded
 _log = logging.getLogger(__name__)
 _FAILED = "It could not be explained; whoever runs the application finds the reason in its log."
@@ -187,6 +188,10 @@ class Desk:
             with self._changed:
                 if not self._next(lambda: bool(self._queue)):
                     return
+                # Its score is shown first: what an explanation begins with leaves the pages little of Python's lock.
+                self._changed.wait_for(lambda: self._closed, _PAUSE)
+                if self._closed or not self._queue:
+                    continue
                 photograph = self._queue.pop(0)
                 photograph.done, photograph.passes, photograph.started = 0, self.config.explain.passes, time.monotonic()
                 photograph.change("explaining")

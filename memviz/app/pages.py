@@ -18,7 +18,7 @@ from memviz.app.held import Batch, Held, Photograph, RefusedError
 from memviz.app.look import Look, sample_names
 from memviz.images import package_photos
 
-_POLL_SECONDS = 0.2
+_POLL_SECONDS = 0.1
 _ALIVE_SECONDS = 15.0  # a comment now and then tells whether the page is still open
 
 
