@@ -1,4 +1,6 @@
 import json
+from pathlib import Path
+from types import SimpleNamespace
 
 import memviz as library
 
@@ -28,3 +30,25 @@ def test_running_again_is_quick(memviz, world, tmp_path, monkeypatch):
     again = memviz("demo", "--out", tmp_path / "demo")
     assert again.code == 0, again.err
     assert again.out == first.out
+
+
+def test_labels_are_of_units_that_the_network_has_and_do_not_replace_a_persons(resmem, tmp_path):
+    from memviz.cli import demo
+    from memviz.explanation.handwritten import read_entries
+    from memviz.explanation.labels import labels_folder
+
+    file = Path(demo.__file__).with_name("demo_labels.toml")
+    entries = read_entries(file, resmem.layers)
+    assert len(entries) > 5
+    assert all("700 photographs" in entry.note for entry in entries.values())
+    weights = SimpleNamespace(weights=resmem.fingerprint())
+    index = SimpleNamespace(path=tmp_path / "index", manifest=weights)
+    demo._give_labels(index)
+    mine = labels_folder(index) / "labels.toml"
+    assert mine.read_bytes() == file.read_bytes()
+    mine.write_text("# mine")
+    demo._give_labels(index)
+    assert mine.read_text() == "# mine"
+    weights.weights = "other" * 8
+    demo._give_labels(index)
+    assert not labels_folder(index).exists()
