@@ -33,7 +33,7 @@ _TOGETHER = 16  # photographs that are scored in one pass
 _PAUSE = 0.5  # s
 _DECODERS = 2  # threads: a large photograph takes 0.3 GB while it is decoded
 _log = logging.getLogger(__name__)
-_FAILED = "It could not be explained; whoever runs the application finds the reason in its log."
+_FAILED = "It could not be worked on; whoever runs the application finds the reason in its log."
 
 
 class _CancelledError(Exception):
@@ -144,6 +144,9 @@ class Desk:
         except ImageError as error:
             photograph.content, photograph.kind = b"", "format" if isinstance(error, FormatError) else "content"
             photograph.change("unreadable", str(error).partition(": ")[2])
+            return
+        except Exception as error:  # nobody asks this thread what became of it
+            self._fail(photograph, error)
             return
         with self._changed:
             self._unscored.append((photograph, pixels))

@@ -53,7 +53,7 @@ class Look:
         self._pages = environment("memviz.app")
         self._pages.globals |= {
             "model": model.name, "target": model.target or "score", "weights": model.fingerprint(),
-            "licence": record.licence if record else "",
+            "licence": record.licence if record else "", "published": record is not None,
             "verdict": checkup.verdict if checkup else [],
             "findings": {part: text for part, text in known.items() if text},
             "ranked": 0 if desk.index is None else len(desk.index.ranked),

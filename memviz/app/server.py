@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 SITE = "/site"
 _SWEEP_SECONDS = 1.0
-_BACKLOG = 2048
+_BACKLOG, _CONNECTIONS = 2048, 1000
 _RETRY = {429: "30", 503: "30"}
 
 
@@ -143,7 +143,12 @@ def serve(
         listening.bind((host, port))
         # Neither addresses nor names of photographs are logged.
         settings = uvicorn.Config(
-            app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=2
+            app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            limit_concurrency=_CONNECTIONS,
+            timeout_graceful_shutdown=2,
         )
         server = ending(uvicorn.Server(settings), app)
         app.state.desk.warm_up()

@@ -106,6 +106,14 @@ def test_a_failure_is_told_and_the_next_one_goes_on(desk, caplog):
     until(lambda: second.state == "explained")
 
 
+def test_a_failure_while_it_is_read_is_told_as_well(desk, monkeypatch):
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr("memviz.app.desk.decode_image", fail)
+    assert scored(desk).state == "failed"
+
+
 def test_closing_ends_all_threads(model, index):
     before = threading.active_count()
     desk = Desk(model, index, AppConfig(explain=QUICK))
