@@ -24,7 +24,10 @@ def described(room: str) -> str:
 def table(package: str) -> str:
     """A row for each public name, with the first sentence about it."""
     names = sorted(public(package).items(), key=_calls_first)
-    rows = [f"| [`{name}`][{home}] | {sentence(home)} |" for name, home in names]
+    rows = [
+        f"| [`{name}`]{f'({name}.md)' if is_package(home) else f'[{home}]'} | {sentence(home)} |"
+        for name, home in names
+    ]
     return "\n".join(["| name | what |", "|---|---|", *rows])
 
 
@@ -44,7 +47,14 @@ def public(package: str) -> dict[str, str]:
                 # A room's own name, or one that a room passes on.
                 inside = public(str(node.module)) if node.module != package and is_package(str(node.module)) else {}
                 found[name] = inside.get(each.name, f"{node.module}.{each.name}")
+    listed = next((node.value for node in body if isinstance(node, ast.Assign) and _names(node) == ["__all__"]), None)
+    if isinstance(listed, ast.List):  # errors are imported besides, to be raised
+        found = {name: found[name] for name in ast.literal_eval(listed)}
     return found
+
+
+def _names(node: ast.Assign) -> list[str]:
+    return [each.id for each in node.targets if isinstance(each, ast.Name)]
 
 
 def sentence(home: str) -> str:

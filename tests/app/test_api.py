@@ -129,11 +129,24 @@ def test_bodies_that_are_read_at_one_time_are_bounded(start):
     assert app.post("/api/score", encoded()).status_code == 200  # and is given back
 
 
+def test_uploads_that_are_broken_off_leave_nothing(start):
+    app = start(limits={"body": 1000_000, "bodies": 1500_000})
+    form = b"content-type: multipart/form-data; boundary=x"
+    for number in range(50):
+        with app.raw(b"POST /api/score", form, b"content-length: 900000") as leaving:
+            leaving.sendall(b"--x\r\n" + b"0" * (1000 * number))
+    until(lambda: app.post("/api/score", encoded()).status_code == 200)
+    with app.raw(b"POST /api/score", form, b"content-length: 900000"):
+        assert app.post("/api/score", encoded()).status_code == 200
+    assert app.held.size == 0
+
+
 def test_clients_queues_and_memory_are_bounded(start, hold):
     app = start(limits={"explanations_per_client": 1, "per_client": 4, "queue": 1})
     held = hold(app)
-    first, second, third = (app.give(encoded(), names=[f"{number}.png"]) for number in range(3))
+    first = app.give(encoded())
     until(held.began.is_set)
+    second, third = (app.give(encoded()) for _ in range(2))
     until(lambda: app.batch(second).photographs[0].state == "queued")
     until(lambda: app.batch(third).photographs[0].state == "scored")  # there is no room in the queue
     refused = app.client.post(f"{third}/0/explain", headers={"accept": "application/json"})

@@ -94,7 +94,8 @@ def test_a_closed_page_cancels_its_work(start, hold):
     held = hold(app)
     page = app.give(encoded())
     with app.client.stream("GET", f"{page}/changes") as events:
-        next(events.iter_lines())
+        lines = events.iter_lines()
+        next(lines)
         until(held.began.is_set)
         until(lambda: app.batch(page).watchers == 1)
     until(lambda: held.ended)

@@ -39,7 +39,8 @@ def test_it_says_where_it_is_and_ends_quietly_with_a_page_open(end):
     address = process.stdout.readline().strip()
     page = httpx.post(f"{address}photographs", files=upload(encoded())).headers["location"]
     with httpx.stream("GET", f"{address[:-1]}{page}/changes", timeout=20) as events:
-        next(events.iter_lines())
+        lines = events.iter_lines()
+        next(lines)
         process.send_signal(end)
         out, err = process.communicate(timeout=20)
     assert "Traceback" not in err
