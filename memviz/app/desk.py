@@ -23,6 +23,7 @@ from memviz.explanation.choice import chosen_layers
 from memviz.explanation.explainer import Explainer
 from memviz.explanation.reference import Candidates
 from memviz.gallery.explanation import draw_map
+from memviz.gallery.pictures import jpeg
 from memviz.images import decode_image, package_photos
 from memviz.index import Index
 from memviz.layers import ChannelsLast, private_copy
@@ -49,6 +50,9 @@ class Desk:
             references come with installed packages, and there are no percentiles.
         config: the limits.
 
+    Attributes:
+        weights: the model's fingerprint, which takes half a second of ResMem.
+
     Raises:
         ModelError: the model does not give one number a picture.
         StoreError: an index of other weights.
@@ -60,7 +64,8 @@ class Desk:
         if index is not None:
             index.check_model(model)
         self.model, self.index, self.config = model, index, config
-        layers = chosen_layers(model, index, config.explain.layers, model.fingerprint())
+        self.weights = model.fingerprint()
+        layers = chosen_layers(model, index, config.explain.layers, self.weights)
         self._explainer = Explainer(model, index, layers, config.explain, config.seed)
         self._candidates = None if index is None else Candidates.of(index, config.seed)
         self._network = ChannelsLast(private_copy(model.module))
@@ -98,9 +103,9 @@ class Desk:
                 no score.
         """
         with self._changed:
-            if photograph.state not in ("scored", "cancelled", "failed") or photograph.score is None:
-                if photograph.state in ("queued", "explaining", "explained"):
-                    return
+            if photograph.state in ("queued", "explaining", "explained"):
+                return
+            if photograph.score is None:
                 raise RefusedError(409, "It has no score, so there is nothing to explain.")
             if sum(each.client == photograph.client for each in self._queue) >= self.config.explanations_per_client:
                 raise RefusedError(
@@ -140,7 +145,7 @@ class Desk:
         try:
             picture = decode_image(photograph.content, photograph.name, self.config.pixels)
             pixels = self.model.inputs.pixels_from_pil(picture)
-            photograph.small = _jpeg(ImageOps.contain(picture, (_SMALL, _SMALL), Image.Resampling.LANCZOS))
+            photograph.small = jpeg(ImageOps.contain(picture, (_SMALL, _SMALL), Image.Resampling.LANCZOS), 85)
         except ImageError as error:
             photograph.content, photograph.kind = b"", "format" if isinstance(error, FormatError) else "content"
             photograph.change("unreadable", str(error).partition(": ")[2])
@@ -219,7 +224,7 @@ class Desk:
         assert found.picture is not None
         buffer = io.BytesIO()
         draw_map(found).save(buffer, "PNG")
-        photograph.map, photograph.seen = buffer.getvalue(), _jpeg(found.picture, 90)
+        photograph.map, photograph.seen = buffer.getvalue(), jpeg(found.picture, 90)
         photograph.explanation = replace(found, picture=None, map=None)
         with self._changed:
             if photograph.state == "explaining":
@@ -237,10 +242,3 @@ class Desk:
 
 def _digest(photograph: Photograph) -> str:
     return hashlib.sha256(photograph.content).hexdigest()
-
-
-def _jpeg(picture: Image.Image, quality: int = 85) -> bytes:
-    buffer = io.BytesIO()
-    picture.info.clear()  # a photograph's comment may say who took it, and where
-    picture.save(buffer, "JPEG", quality=quality)
-    return buffer.getvalue()

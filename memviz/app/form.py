@@ -36,13 +36,18 @@ async def read_photographs(request: Request, config: AppConfig) -> list[Photogra
         raise HTTPException(422, f"The form cannot be read: {error.message}") from None
     try:
         files = [each for each in form.getlist(FIELD) if isinstance(each, UploadFile)]
-        client = request.client.host if request.client else ""
+        client = client_of(request)
         found = [Photograph(_name(each.filename), await each.read(), client) for each in files if each.filename]
     finally:
         await form.close()
     if not found:
         raise HTTPException(422, f"There is no photograph in the form: send files in the field {FIELD!r}.")
     return found
+
+
+def client_of(request: Request) -> str:
+    """The address of who asks."""
+    return request.client.host if request.client else ""
 
 
 def _name(given: str | None) -> str:

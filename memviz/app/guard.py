@@ -16,7 +16,7 @@ from memviz.app.config import MEGABYTE, AppConfig
 
 COOKIE = "memviz-token"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-_LOGIN, _HEALTH = "/token", "/health"
+SITE, _LOGIN, _HEALTH = "/site", "/token", "/health"
 # What the pages need, and nothing from elsewhere. The microscope's pages place their pictures by style attributes.
 _POLICY = (
     "default-src 'none'; img-src 'self' data: blob:; style-src 'self'{inline}; script-src 'self'; connect-src 'self'; "
@@ -34,8 +34,8 @@ _HEADERS = {
 class SecurityHeaders:
     """Adds the headers that tell browsers to load nothing from elsewhere, and to keep nothing."""
 
-    def __init__(self, app: ASGIApp, site: str) -> None:
-        self._app, self._site = app, site
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles a request."""
@@ -43,7 +43,7 @@ class SecurityHeaders:
             await self._app(scope, receive, send)
             return
         path: str = scope["path"]
-        inline = " 'unsafe-inline'" if path.startswith(f"{self._site}/") else ""
+        inline = " 'unsafe-inline'" if path.startswith(f"{SITE}/") else ""
 
         async def add(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -85,12 +85,10 @@ class Gate:
         if self._token is None or scope["path"] == _HEALTH:
             return None
         given = QueryParams(scope["query_string"]).get("token") if scope["method"] == "GET" else None
-        if given is not None and self._right(given):
-            answer = RedirectResponse(scope["path"], 303)
-            answer.set_cookie(COOKIE, given, httponly=True, samesite="strict", secure=scope["scheme"] == "https")
-            return answer
+        if given is not None and is_token(given, self._token):
+            return let_in(scope, given)
         bearer = headers.get("authorization", "").removeprefix("Bearer ")
-        if self._right(bearer) or self._right(_cookie(headers.get("cookie", ""))):
+        if any(is_token(each, self._token) for each in (bearer, _cookie(headers.get("cookie", "")))):
             return None
         if scope["path"] == _LOGIN or scope["path"].startswith("/static/"):
             return None
@@ -102,8 +100,17 @@ class Gate:
             {"WWW-Authenticate": "Bearer"},
         )
 
-    def _right(self, given: str) -> bool:
-        return hmac.compare_digest(given.encode(), (self._token or "").encode())
+
+def is_token(given: str, token: str) -> bool:
+    """Whether it is the token, in a time that tells nothing of it."""
+    return hmac.compare_digest(given.encode(), token.encode())
+
+
+def let_in(scope: Scope, token: str, to: str | None = None) -> Response:
+    """Leads on to a page, or the one that was asked for, with the token in a cookie."""
+    answer = RedirectResponse(to or scope["path"], 303)
+    answer.set_cookie(COOKIE, token, httponly=True, samesite="strict", secure=scope["scheme"] == "https")
+    return answer
 
 
 def _cookie(header: str) -> str:

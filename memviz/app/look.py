@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from functools import cached_property, lru_cache
 
@@ -11,6 +10,7 @@ from PIL import Image, ImageOps
 from memviz.app.config import MEGABYTE
 from memviz.app.desk import Desk
 from memviz.app.form import FIELD
+from memviz.app.guard import SITE
 from memviz.app.held import Batch, Held, Photograph
 from memviz.explanation.checkup import find_checkup
 from memviz.explanation.choice import known_finding
@@ -18,6 +18,7 @@ from memviz.explanation.labels import load_labels
 from memviz.gallery.explanation import dots, largest
 from memviz.gallery.html import environment
 from memviz.gallery.overlay import gradient
+from memviz.gallery.pictures import jpeg
 from memviz.images import open_image, package_photos
 from memviz.images.formats import formats
 from memviz.layers.unit import Unit
@@ -48,11 +49,11 @@ class Look:
         self._labels = {} if desk.index is None else load_labels(desk.index)
         model, config = desk.model, desk.config
         checkup = None if desk.index is None else find_checkup(desk.index)
-        record = next((each for each in PUBLISHED if each.fingerprint == model.fingerprint()), None)
-        known = {part: known_finding(model.fingerprint(), checkup, part) for part in model.branches}
+        record = next((each for each in PUBLISHED if each.fingerprint == desk.weights), None)
+        known = {part: known_finding(desk.weights, checkup, part) for part in model.branches}
         self._pages = environment("memviz.app")
         self._pages.globals |= {
-            "model": model.name, "target": model.target or "score", "weights": model.fingerprint(),
+            "model": model.name, "target": model.target or "score", "weights": desk.weights,
             "licence": record.licence if record else "", "published": record is not None,
             "verdict": checkup.verdict if checkup else [],
             "findings": {part: text for part, text in known.items() if text},
@@ -132,16 +133,16 @@ class Look:
 
     def _page_of(self, unit: str) -> str | None:
         page = self._site.page(_unit(unit)) if self._site else None
-        return f"/site/{page.removesuffix('index.html')}" if page else None
+        return f"{SITE}/{page.removesuffix('index.html')}" if page else None
 
     def _picture_of(self, unit: str) -> tuple[str, str] | None:
         """The picture of a unit on the site, and what it shows: "render" or "seen"."""
         if self._site is None:
             return None
         if picture := self._site.picture(_unit(unit)):
-            return f"/site/{picture}", "render"
+            return f"{SITE}/{picture}", "render"
         seen = self._site.seen(_unit(unit))
-        return (f"/site/{seen}", "seen") if seen else None
+        return (f"{SITE}/{seen}", "seen") if seen else None
 
     def _label_of(self, unit: str) -> str:
         label = self._labels.get(_unit(unit))
@@ -162,8 +163,5 @@ def sample_names() -> tuple[str, ...]:
 
 @lru_cache(len(_SAMPLES))
 def _sample(name: str) -> bytes:
-    buffer = io.BytesIO()
     picture = ImageOps.fit(open_image(package_photos()[name]), (_SAMPLE_SIDE, _SAMPLE_SIDE), Image.Resampling.LANCZOS)
-    picture.info.clear()
-    picture.save(buffer, "JPEG", quality=80)
-    return buffer.getvalue()
+    return jpeg(picture, 80)

@@ -12,8 +12,8 @@ from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
 
 from memviz.app.desk import Desk
-from memviz.app.form import read_photographs
-from memviz.app.guard import COOKIE
+from memviz.app.form import client_of, read_photographs
+from memviz.app.guard import is_token, let_in
 from memviz.app.held import Batch, Held, Photograph, RefusedError
 from memviz.app.look import Look, sample_names
 from memviz.images import package_photos
@@ -71,17 +71,15 @@ def routes(desk: Desk, held: Held, look: Look, token: str | None) -> APIRouter:
     @router.post("/photographs")
     async def upload(request: Request, batch: str | None = None, alone: bool = True) -> Response:
         own = receive(await read_photographs(request, desk.config), batch, alone)
-        if "application/json" in request.headers.get("accept", ""):
-            return JSONResponse({"page": f"/photographs/{own.name}", "batch": own.name}, 202)
-        return RedirectResponse(f"/photographs/{own.name}", 303)
+        return _accepted(request, f"/photographs/{own.name}", batch=own.name)
 
     @router.post("/samples/{name}")
     async def sample(request: Request, name: str) -> Response:
         if name not in sample_names():
             raise HTTPException(404, "There is no such sample.")
         content = await asyncio.to_thread(package_photos()[name].read_bytes)
-        client = request.client.host if request.client else ""
-        return RedirectResponse(f"/photographs/{receive([Photograph(name, content, client)]).name}", 303)
+        own = receive([Photograph(name, content, client_of(request))])
+        return RedirectResponse(f"/photographs/{own.name}", 303)
 
     @router.get("/samples/{name}.jpg")
     async def sample_picture(name: str) -> Response:
@@ -110,16 +108,12 @@ def routes(desk: Desk, held: Held, look: Look, token: str | None) -> APIRouter:
     @router.post("/photographs/{batch}/{number}/explain")
     async def explain(request: Request, batch: str, number: int) -> Response:
         desk.explain(photograph(batch, number))
-        if "application/json" in request.headers.get("accept", ""):
-            return JSONResponse({}, 202)
-        return RedirectResponse(f"/photographs/{batch}#photograph-{number}", 303)
+        return _accepted(request, f"/photographs/{batch}#photograph-{number}")
 
     @router.post("/photographs/{batch}/{number}/cancel")
     async def cancel(request: Request, batch: str, number: int) -> Response:
         desk.cancel(photograph(batch, number))
-        if "application/json" in request.headers.get("accept", ""):
-            return JSONResponse({}, 202)
-        return RedirectResponse(f"/photographs/{batch}#photograph-{number}", 303)
+        return _accepted(request, f"/photographs/{batch}#photograph-{number}")
 
     @router.get("/photographs/{batch}/{number}/explanation.json")
     async def explanation(batch: str, number: int) -> Response:
@@ -138,17 +132,20 @@ def routes(desk: Desk, held: Held, look: Look, token: str | None) -> APIRouter:
 
         @router.post("/token")
         async def enter(request: Request) -> Response:
-            import hmac
-
             async with request.form(max_files=0) as form:
                 given = str(form.get("token", ""))
-            if not hmac.compare_digest(given.encode(), token.encode()):
+            if not is_token(given, token):
                 return HTMLResponse(look.token("This is not the token."), 401)
-            answer = RedirectResponse("/", 303)
-            answer.set_cookie(COOKIE, given, httponly=True, samesite="strict", secure=request.url.scheme == "https")
-            return answer
+            return let_in(request.scope, given, "/")
 
     return router
+
+
+def _accepted(request: Request, page: str, **told: str) -> Response:
+    """Leads on to a page; a script, which asks for JSON, is told of it."""
+    if "application/json" in request.headers.get("accept", ""):
+        return JSONResponse({"page": page, **told}, 202)
+    return RedirectResponse(page, 303)
 
 
 def _picture(content: bytes, kind: str, cache: str) -> Response:

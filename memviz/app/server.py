@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from memviz.app import api, pages
 from memviz.app.config import AppConfig
 from memviz.app.desk import Desk
-from memviz.app.guard import LOOPBACK, BodyLimit, Gate, SecurityHeaders
+from memviz.app.guard import LOOPBACK, SITE, BodyLimit, Gate, SecurityHeaders
 from memviz.app.held import Held, RefusedError
 from memviz.app.look import Look
 from memviz.errors import StoreError
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     import uvicorn
 
-SITE = "/site"
 _SWEEP_SECONDS = 1.0
 _BACKLOG, _CONNECTIONS = 2048, 1000
 _RETRY = {429: "30", 503: "30"}
@@ -98,7 +97,7 @@ def create_app(
     # The last one stands first.
     app.add_middleware(BodyLimit, config=config)
     app.add_middleware(Gate, token=token, hosts=hosts)
-    app.add_middleware(SecurityHeaders, site=SITE)
+    app.add_middleware(SecurityHeaders)
     return app
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,18 @@ from memviz.rendering.store import SavedRenders, load_renders
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+def jpeg(picture: Image.Image, quality: int, subsampling: int = -1) -> bytes:
+    """A picture as JPEG, without its comments: a photograph's may say who took it, and where.
+
+    >>> jpeg(Image.new("RGB", (3, 2)), 80)[:2]
+    b'\\xff\\xd8'
+    """
+    buffer = io.BytesIO()
+    picture.info.clear()
+    picture.save(buffer, "JPEG", quality=quality, subsampling=subsampling)
+    return buffer.getvalue()
 
 
 @dataclass(frozen=True)

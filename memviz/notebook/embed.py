@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from PIL import Image, ImageOps
+
+from memviz.gallery.pictures import jpeg
 
 ACROSS = 16  # of a sheet, units in a row
 _SHEET = ACROSS * ACROSS
@@ -23,11 +24,7 @@ def data_uri(picture: Image.Image, side: int, quality: int = _QUALITY) -> str:
     """
     if max(picture.size) > side:
         picture = ImageOps.contain(picture, (side, side), Image.Resampling.LANCZOS)
-    picture = picture.convert("RGB")
-    picture.info.clear()  # a photograph's comment may say who took it, and where
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=quality)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg(picture.convert('RGB'), quality)).decode()}"
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shutil
@@ -24,7 +23,7 @@ from memviz.explanation.depth import load_depth
 from memviz.gallery.describe import field_share
 from memviz.gallery.html import environment
 from memviz.gallery.page import field_words
-from memviz.gallery.pictures import Picture, Renders
+from memviz.gallery.pictures import Picture, Renders, jpeg
 from memviz.gallery.plan import Network
 from memviz.gallery.recipe import Source
 from memviz.index import Index, IndexedLayer, load_index
@@ -307,9 +306,7 @@ class _Builder:
         if drawn is None:
             return ""
         name = picture_file(number)
-        buffer = io.BytesIO()
-        drawn.save(buffer, "JPEG", quality=_QUALITY, subsampling=0)
-        write(folder / str(channel) / name, buffer.getvalue())
+        write(folder / str(channel) / name, jpeg(drawn, _QUALITY, subsampling=0))
         return name
 
     def _face(self, files: tuple[str, ...]) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
+from memviz.gallery.pictures import jpeg
 from memviz.layers import Layer
 from memviz.layers.unit import LIVE
 from memviz.site.describe import UnitFacts
@@ -138,6 +138,4 @@ def _small(path: Path) -> Image.Image:
 
 
 def _write(path: Path, image: Image.Image) -> None:
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=_QUALITY)
-    write(path, buffer.getvalue())
+    write(path, jpeg(image, _QUALITY))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from memviz.gallery.pictures import jpeg
 from memviz.index import IndexedLayer
 from memviz.index.crops import Box, crop, seen_box
 from memviz.site.files import exists, write
@@ -99,7 +99,4 @@ def _finish(strip: NDArray[np.uint8], folder: Path, faced: bool) -> None:
 
 
 def _save(image: Image.Image, path: Path) -> None:
-    image.info.clear()  # a photograph's comment may say who took it, and where
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=_QUALITY)
-    write(path, buffer.getvalue())
+    write(path, jpeg(image, _QUALITY))
