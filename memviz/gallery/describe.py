@@ -12,13 +12,15 @@ import pandas as pd
 from PIL import Image
 
 from memviz.artefacts import Manifest
+from memviz.explanation.labels import Label
 from memviz.files import replacing
 from memviz.gallery.layouts import LAYOUTS
 from memviz.gallery.page import Card, Group, NetworkFacts, Page, Photo, Section, letters
 from memviz.gallery.plan import Plan, PlannedPanel
-from memviz.index import Index
+from memviz.index import Index, IndexedLayer
 from memviz.layers import Layer
 from memviz.layers.unit import Unit
+from memviz.rendering.record import RenderRecord
 from memviz.rendering.store import SavedRenders
 
 IMAGES = "images"
@@ -157,6 +159,44 @@ def field_share(layer: Layer, index: Index) -> float:
         return 1.0
     sides = zip(layer.receptive_field, index.inputs.size, strict=True)
     return min(1.0, *(field / side for field, side in sides))
+
+
+def unit_card(
+    unit: Unit,
+    indexed: IndexedLayer,
+    record: RenderRecord | None,
+    picture: str | None,
+    photos: Iterable[Photo],
+    row: Mapping[str, Any] | None,
+    label: Label | None,
+) -> Card:
+    """A unit by itself, outside a figure.
+
+    Args:
+        unit: which.
+        indexed: its layer.
+        record: of its picture; None where nobody tried to draw it.
+        picture: the picture's file; None where there is none.
+        photos: that excite it most.
+        row: what a survey says of it, as `memviz.gallery.plan.Network.driven` gives it; None where there is none.
+        label: what it answers to; None where nobody knows.
+    """
+    return Card(
+        address=unit.address,
+        channel=unit.channel,
+        anchor="",
+        first=True,
+        letter="",
+        state="ok" if record is None else record.state,
+        picture=picture,
+        peak=None if record is None else record.peak,
+        mean=None if record is None else record.mean,
+        varies=bool(indexed.std[unit.channel] > 0),
+        photos=tuple(photos),
+        drive=None if row is None else float(row["drive"]),
+        label=label.text or "" if label else "",
+        origin=label.origin if label else "",
+    )
 
 
 def ring(layer: Layer, y: int, x: int, index: Index) -> tuple[float, float] | None:

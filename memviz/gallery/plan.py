@@ -86,6 +86,13 @@ class Network:
             return None
         return float(self.drivers.frame(unit.address)["drive"][unit.channel])
 
+    def driven(self, address: str) -> dict[int, dict[str, Any]]:
+        """What the survey says of a layer's units, by channel; empty where it says nothing."""
+        if self.drivers is None or address not in self.drivers.layers:
+            return {}
+        table = self.drivers.frame(address).drop(columns="address")
+        return {int(row.pop("channel")): row for row in table.to_dict("records")}
+
     @cached_property
     def labels(self) -> Labels:
         """The labels that are kept beside its index."""

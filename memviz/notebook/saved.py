@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 from memviz.errors import StoreError
 from memviz.explanation.labels import Label, load_labels
-from memviz.gallery.describe import PHOTOS, field_share, ring
+from memviz.gallery.describe import PHOTOS, field_share, ring, unit_card
 from memviz.gallery.page import Card, Photo, field_words, number, signed
 from memviz.gallery.pictures import Picture, Renders
 from memviz.gallery.plan import Network
@@ -127,13 +127,12 @@ class Saved:
         # Nothing of other layers is kept: labels and drivers of a whole ResMem take 200 MB, in each widget.
         network, address = Network(Source(self.model), self.model, self.index), layer.address
         drawn = {} if self._renders is None else self._renders.of(address, self.index)
-        surveyed = network.drivers if network.drivers and address in network.drivers.layers else None
         return LayerFacts(
             layer,
             field_words(layer.receptive_field, field_share(layer, self.index)),
             network.finding(address),
             {channel: picture for channel, picture in drawn.items() if not picture.lowest},
-            {int(row["channel"]): row for row in surveyed.frame(address).to_dict("records")} if surveyed else {},
+            network.driven(address),
             {
                 unit.channel: label
                 for unit, label in load_labels(self.index, [address]).items()
@@ -170,22 +169,9 @@ class Saved:
         drawn = None if picture is None else picture.read()
         label = facts.labels.get(unit.channel)
         record = None if picture is None else picture.record
-        card = Card(
-            address=unit.address,
-            channel=unit.channel,
-            anchor="",
-            first=True,
-            letter="",
-            state="ok" if record is None else record.state,
-            picture=None if drawn is None else data_uri(drawn, PICTURE),
-            peak=None if record is None else record.peak,
-            mean=None if record is None else record.mean,
-            varies=bool(indexed.std[unit.channel] > 0),
-            photos=tuple(self._photos(facts.layer, indexed.top(unit.channel, PHOTOS))),
-            drive=None if row is None else float(row["drive"]),
-            label=label.text or "" if label else "",
-            origin=label.origin if label else "",
-        )
+        photos = self._photos(facts.layer, indexed.top(unit.channel, PHOTOS))
+        uri = None if drawn is None else data_uri(drawn, PICTURE)
+        card = unit_card(unit, indexed, record, uri, photos, row, label)
         return UnitFacts(
             facts, card, str(row["name"]) if row else "", float(indexed.mean[unit.channel]),
             float(indexed.std[unit.channel]), picture, self.model, self.index.config.target,

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import jinja2
 import msgspec
@@ -198,8 +197,7 @@ class _Builder:
         with self._beside(indexed, folders, folders.keys() - drawn, advance):
             page = self._units(indexed, place, folders, pictures, advance)
         write_sheets(folder, page)
-        driven = bool(self._driven(layer.address))
-        html = self._pages.get_template("layer.html").render(page=page, here=place, link=link, driven=driven)
+        html = self._pages.get_template("layer.html").render(page=page, here=place, link=link, driven=page.driven)
         write(folder / PAGE, html.encode())
         return page
 
@@ -238,7 +236,7 @@ class _Builder:
         """Writes the units' pages; gives what the layer's page says."""
         layer, folder = indexed.layer, self.site / place
         ablation = self._ablations.get(layer.address)
-        drivers = self._driven(layer.address)
+        drivers = self._network.driven(layer.address)
         sources = Sources(indexed, pictures, drivers, ablation, self._network.labels, self._rows, self.photographs)
         alike, template = neighbours(indexed), self._pages.get_template("unit.html")
         shown = {
@@ -292,13 +290,6 @@ class _Builder:
             figure=DEPTH,
         )
         write(self.site / PAGE, html.encode())
-
-    def _driven(self, address: str) -> dict[int, dict[str, Any]]:
-        surveyed = self._network.drivers
-        if surveyed is None or address not in surveyed.layers:
-            return {}
-        table = surveyed.frame(address).drop(columns="address")
-        return {int(row.pop("channel")): row for row in table.to_dict("records")}
 
     def _write_picture(self, folder: Path, channel: int, number: int, picture: Picture | None) -> str:
         """The name of a picture's file beside its unit's page; empty where there is none."""

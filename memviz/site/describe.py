@@ -10,6 +10,7 @@ from typing import Any
 
 from memviz.explanation.ablation import AblatedUnit, Ablation
 from memviz.explanation.labels import Label
+from memviz.gallery.describe import unit_card
 from memviz.gallery.page import Card, Photo
 from memviz.gallery.pictures import Picture
 from memviz.index import Index, IndexedLayer
@@ -186,22 +187,8 @@ class Sources:
         label, drivers = self.labels.get(unit), self.drivers.get(channel)
         if label is not None and not self.photographs:
             label = replace(label, evidence=())
-        card = Card(
-            address=layer.address,
-            channel=channel,
-            anchor="",
-            first=True,
-            letter="",
-            state="ok" if record is None else record.state,
-            picture=next((file for picture, file in made if picture is first and file), None),
-            peak=None if record is None else record.peak,
-            mean=None if record is None else record.mean,
-            varies=bool(self.layer.std[channel] > 0),
-            photos=tuple(each.photo for each in highest),
-            drive=None if drivers is None else drivers["drive"],
-            label=label.text or "" if label else "",
-            origin=label.origin if label else "",
-        )
+        file = next((file for picture, file in made if picture is first and file), None)
+        card = unit_card(unit, self.layer, record, file, (each.photo for each in highest), drivers, label)
         pictures = tuple(
             {
                 "file": file or None,

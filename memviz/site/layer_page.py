@@ -106,6 +106,11 @@ class LayerPage:
         return self.layer.address
 
     @property
+    def driven(self) -> bool:
+        """Whether it is known what its units do to the score."""
+        return any(cell.drive is not None for cell in self.cells)
+
+    @property
     def strip(self) -> list[Cell]:
         """The units that stand for the layer on the home page: the strongest drivers, or the most selective."""
         known = [cell for cell in self.cells if cell.face and not cell.dead]

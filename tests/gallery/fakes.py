@@ -17,6 +17,7 @@ from memviz.explanation.reference import References
 from memviz.explanation.region import Level, RegionCheck
 from memviz.files import sha256
 from memviz.gallery.page import Card, Group, NetworkFacts, Page, Photo, Section
+from memviz.index import Index, load_index
 from memviz.layers import Layer
 from memviz.layers.unit import Unit
 from memviz.models import InputSpec
@@ -45,6 +46,19 @@ def page(*groups: Group, layout: str = "grid", networks: tuple[NetworkFacts, ...
 
 def page_of(*cards: Card, layout: str = "grid") -> Page:
     return page(dataclasses.replace(GROUP, cards=cards), layout=layout)
+
+
+def surveyed(folder: Path) -> Index:
+    """An index with photographs and a survey of drivers, in a folder of its own."""
+    saved = index(folder / "index", photos(folder / "pictures"))
+    drivers(saved)
+    return load_index(saved)
+
+
+def others(folder: Path, count: int = 12) -> Index:
+    """An index of another network, with photographs of its own."""
+    pictures = photos(folder / "others-pictures", count)
+    return load_index(index(folder / "memnet-caffe", pictures, model="memnet-caffe", weights="2e" * 32))
 
 
 def layers() -> list[Layer]:

@@ -3,14 +3,10 @@
 import fakes
 import pytest
 
-from memviz.index import load_index
-
 
 @pytest.fixture
 def index(tmp_path):
-    saved = fakes.index(tmp_path / "saved" / "index", fakes.photos(tmp_path / "saved" / "pictures"))
-    fakes.drivers(saved)
-    return load_index(saved)
+    return fakes.surveyed(tmp_path / "saved")
 
 
 @pytest.fixture
@@ -24,5 +20,4 @@ def renders(tmp_path):
 @pytest.fixture
 def other_index(tmp_path):
     """Of another network, with photographs of its own."""
-    pictures = fakes.photos(tmp_path / "others-pictures")
-    return load_index(fakes.index(tmp_path / "memnet-caffe", pictures, model="memnet-caffe", weights="2e" * 32))
+    return fakes.others(tmp_path)
