@@ -41,6 +41,7 @@ def test_labels_are_of_units_that_the_network_has_and_do_not_replace_a_persons(r
     entries = read_entries(file, resmem.layers)
     assert len(entries) > 5
     assert all("700 photographs" in entry.note for entry in entries.values())
+    assert all("700 photographs of ImageNet" in entry.by for entry in entries.values())  # which pages show
     weights = SimpleNamespace(weights=resmem.fingerprint())
     index = SimpleNamespace(path=tmp_path / "index", manifest=weights)
     demo._give_labels(index)
